@@ -41,8 +41,12 @@ type Connected struct {
 // a record once and shares the bytes, so an encoder depends on nothing but the
 // event. It is safe for concurrent use.
 type Encoder interface {
-	// AppendEvent appends e as one complete unit to dst.
+	// AppendEvent appends e as one complete unit to dst. A record that nobody is
+	// shown appends nothing.
 	AppendEvent(dst []byte, e Event) []byte
+	// AppendEnd appends what every unit with this event id ends with, so that
+	// the same unit can be sent with another id.
+	AppendEnd(dst []byte, id string) []byte
 }
 
 // Form is what makes the bytes of two clients of the same streams differ.

@@ -182,9 +182,12 @@ type ChunkQuery struct {
 
 // Chunk is a run of records read from the broker. It is authoritative for
 // [From, End): it has every record the broker holds there. From is above the
-// queried one only when the log begins later; End is at most Limit.
+// queried one only when the log begins later and records were lost below; End
+// is at most Limit. A source that knows of a hole behind End says so with Skip:
+// there are no records in [End, Skip).
 type Chunk struct {
 	From, End Offset
+	Skip      Offset // zero: not known
 	Before    Proof // of the record at exactly From-1; zero if there is none or it was not read along
 	Records   []Record
 }
