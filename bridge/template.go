@@ -206,6 +206,12 @@ func (t *Template) checkName() error {
 // String returns the text that the template was parsed from.
 func (t *Template) String() string { return t.text }
 
+// UsesSubject reports whether the template has {subject}, so that what it renders
+// depends on the subjects of the broker's stream as a whole (see [Template.Space]).
+func (t *Template) UsesSubject() bool {
+	return slices.ContainsFunc(t.parts, func(p templatePart) bool { return p.kind == originTokens })
+}
+
 // Renamed returns how many reserved names Append has put "x-" in front of.
 func (t *Template) Renamed() uint64 { return t.renamed.Load() }
 
