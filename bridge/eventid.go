@@ -200,8 +200,9 @@ func parseIDNumber(s string, most uint64, at int) (uint64, error) {
 
 // Append appends the text of the id to dst. An ID without streams has none. A
 // position without places is written with the zero place of partition 0, which
-// is equal. Offsets and proofs below 0 or above the range of an id, which no
-// source makes, are written as 0 and as no proof.
+// is equal. An offset below 0 and a proof above 2^62, which no source makes, are
+// written as 0 and as no proof. Text longer than [MaxIDBytes] is no id any more:
+// who opens a subscription sees to it that its ids stay shorter.
 func (id ID) Append(dst []byte) []byte {
 	if len(id) == 0 {
 		return dst

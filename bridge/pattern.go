@@ -48,17 +48,17 @@ func ParsePattern(s string) (Pattern, error) {
 	if len(s) > maxPatternBytes {
 		return fault(maxPatternBytes, fmt.Sprintf("at most %d bytes", maxPatternBytes))
 	}
-	for at, rest := range runes(s) {
-		r, size := utf8.DecodeRuneInString(rest)
+	for at := 0; at < len(s); {
+		r, size := utf8.DecodeRuneInString(s[at:])
 		if !plainRune(r, size) {
 			return fault(at, "a character that is neither white space nor control, in UTF-8")
 		}
+		at += size
 	}
 	tokens, at := 0, 0
 	for more := true; more; tokens++ {
 		var token string
-		rest := s[at:]
-		token, _, more = strings.Cut(rest, ".")
+		token, _, more = strings.Cut(s[at:], ".")
 		switch {
 		case tokens == maxPatternTokens:
 			return fault(at, fmt.Sprintf("at most %d tokens", maxPatternTokens))
@@ -72,19 +72,6 @@ func ParsePattern(s string) (Pattern, error) {
 		at += len(token) + 1
 	}
 	return Pattern(s), nil
-}
-
-// runes yields every byte position at which a character of s begins, and s from
-// there on. Unlike a range over s it lets the caller tell U+FFFD from bytes that
-// are not UTF-8.
-func runes(s string) func(yield func(int, string) bool) {
-	return func(yield func(int, string) bool) {
-		for i := range s {
-			if !yield(i, s[i:]) {
-				return
-			}
-		}
-	}
 }
 
 // Match reports whether the subject is one that p stands for.

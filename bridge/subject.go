@@ -69,11 +69,8 @@ func plainRune(r rune, size int) bool {
 	if r < utf8.RuneSelf {
 		return ' ' < r && r < 0x7f
 	}
-	return (r != utf8.RuneError || size > 1) && !unicode.IsSpace(r) && !isControl(r)
+	return (r != utf8.RuneError || size > 1) && !unicode.IsSpace(r) && !unicode.IsControl(r)
 }
-
-// isControl reports whether r is a control character: C0, DEL or C1.
-func isControl(r rune) bool { return unicode.IsControl(r) }
 
 // appendEscaped appends each byte as %XX.
 func appendEscaped(dst, bytes []byte) []byte {

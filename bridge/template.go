@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -26,17 +27,18 @@ const maxNameBytes = 256
 //	{subject.N}    its token N, counted from 1
 //
 // PATH is the names of nested object members with dots between them. A string
-// stands for its text, a number or boolean for what is written. Anything else,
-// and anything in a payload that is not JSON up to there, is absent. Where a
-// name is doubled the first counts.
+// stands for its text, a number or boolean for what is written, to the digit.
+// Null, an object, an array and what cannot be found are absent. The payload is
+// read no further than the value: where a name is doubled the first counts.
 //
-// In a subject every value is one token, made by [AppendToken]. The tokens of {subject} and
-// {subject.N} are taken as they are, because they are tokens already.
+// In a subject every value is one token, made by [AppendToken]; so an absent or
+// empty one is "_". The tokens of {subject} and {subject.N} are taken as they
+// are, because they are tokens already.
 //
 // In an event name values are text in which control characters and bytes that
-// are not UTF-8 are written as %XX; an absent value is empty. A name has at most 256
-// bytes, the rest is cut off. A name that is reserved (see [ReservedName]) gets
-// "x-" in front.
+// are not UTF-8 are written as %XX, and an absent one is empty. A name has at
+// most 256 bytes, the rest is cut off. A name that is reserved (see
+// [ReservedName]) gets "x-" in front.
 //
 // A Template is made by [ParseSubjectTemplate] or [ParseNameTemplate], and is
 // safe for concurrent use.
@@ -49,11 +51,10 @@ type Template struct {
 
 // templatePart is a literal text, or a placeholder.
 type templatePart struct {
-	kind    placeholder
-	text    string   // literal: the text; header: its name
-	path    []string // json
-	token   int      // subject.N, from 0
-	written string   // as it stands in the template
+	kind  placeholder
+	text  string   // literal: the text; header: its name
+	path  []string // json
+	token int      // subject.N, from 0
 }
 
 // placeholder is what a part of a template stands for.
@@ -105,7 +106,7 @@ func parseTemplate(s string, name bool) (*Template, error) {
 			return nil, errors.New("'}' without '{' before it")
 		}
 		if text != "" {
-			t.parts = append(t.parts, templatePart{text: text, written: text})
+			t.parts = append(t.parts, templatePart{text: text})
 		}
 		if !braced {
 			break
@@ -127,62 +128,83 @@ func parseTemplate(s string, name bool) (*Template, error) {
 	return t, t.checkSubject()
 }
 
+// parsePlaceholder parses what stands between braces.
 func parsePlaceholder(inner string) (templatePart, error) {
-	part := templatePart{written: "{" + inner + "}"}
-	what, argument, dotted := strings.Cut(inner, ".")
-	plain := map[string]placeholder{"stream": streamName, "topic": originValue, "key": recordKey, "partition": partitionNumber, "subject": originTokens}
-	switch kind, ok := plain[what]; {
-	case ok && !dotted:
-		part.kind = kind
-	case what == "header":
+	switch inner {
+	case "stream":
+		return templatePart{kind: streamName}, nil
+	case "topic":
+		return templatePart{kind: originValue}, nil
+	case "key":
+		return templatePart{kind: recordKey}, nil
+	case "partition":
+		return templatePart{kind: partitionNumber}, nil
+	case "subject":
+		return templatePart{kind: originTokens}, nil
+	}
+	what, argument, _ := strings.Cut(inner, ".")
+	switch what {
+	case "header":
 		if argument == "" {
-			return part, errors.New("placeholder {header.NAME} without a name")
+			return templatePart{}, fmt.Errorf("placeholder {%s}: want the name of a header, as in {header.region}", inner)
 		}
-		part.kind, part.text = headerValue, argument
-	case what == "json":
-		part.kind, part.path = jsonValue, strings.Split(argument, ".")
-		if slices.Contains(part.path, "") {
-			return part, fmt.Errorf("placeholder %.64s: want member names with a dot between them, as in {json.order.id}", part.written)
+		return templatePart{kind: headerValue, text: argument}, nil
+	case "json":
+		path := strings.Split(argument, ".")
+		if slices.Contains(path, "") {
+			return templatePart{}, fmt.Errorf("placeholder {%.64s}: want member names with dots between them, as in {json.order.id}", inner)
 		}
-	case what == "subject":
+		return templatePart{kind: jsonValue, path: path}, nil
+	case "subject":
 		n, err := strconv.Atoi(argument)
 		if err != nil || n < 1 || n > maxPatternTokens || argument != strconv.Itoa(n) {
-			return part, fmt.Errorf("placeholder %.64s: want the number of a token, 1 to %d", part.written, maxPatternTokens)
+			return templatePart{}, fmt.Errorf("placeholder {%.64s}: want the number of a token, 1 to %d", inner, maxPatternTokens)
 		}
-		part.kind, part.token = originToken, n-1
-	default:
-		return part, fmt.Errorf("placeholder %.64s is not known, want one of %s", part.written, knownPlaceholders)
+		return templatePart{kind: originToken, token: n - 1}, nil
 	}
-	return part, nil
+	return templatePart{}, fmt.Errorf("placeholder {%.64s} is not known, want one of %s", inner, knownPlaceholders)
+}
+
+// shape returns the template of subjects as text, with the stream's name for
+// {stream}, '>' for {subject}, and '*' for each other placeholder, even if it is
+// only part of a token.
+func (t *Template) shape(stream string) string {
+	var text []byte
+	for _, part := range t.parts {
+		switch part.kind {
+		case literal:
+			text = append(text, part.text...)
+		case streamName:
+			text = AppendToken(text, []byte(stream))
+		case originTokens:
+			text = append(text, '>')
+		case originValue, recordKey, partitionNumber, headerValue, jsonValue, originToken:
+			text = append(text, '*')
+		}
+	}
+	return string(text)
 }
 
 // checkSubject returns nil if all that t renders are subjects.
 func (t *Template) checkSubject() error {
-	var sample strings.Builder
-	subjects := 0
-	for i, part := range t.parts {
-		switch part.kind {
-		case literal:
-			sample.WriteString(part.text)
-		case originTokens:
-			whole := (i == 0 || strings.HasSuffix(t.parts[i-1].written, ".")) &&
-				(i == len(t.parts)-1 || strings.HasPrefix(t.parts[i+1].written, "."))
-			if subjects++; !whole || subjects > 1 {
-				return errors.New("placeholder {subject} must be a token of its own, and be there once")
-			}
-			sample.WriteByte('x')
-		default:
-			sample.WriteByte('x')
+	for _, part := range t.parts {
+		if part.kind == literal && strings.ContainsAny(part.text, "*>") {
+			return errors.New("'*' and '>' are wildcards, which a subject cannot have")
 		}
 	}
-	if at := strings.IndexAny(sample.String(), "*>"); at >= 0 {
-		return fmt.Errorf("'%c' is a wildcard, which a subject cannot have", sample.String()[at])
-	}
-	if _, err := ParsePattern(sample.String()); err != nil {
-		if fault, ok := errors.AsType[*PatternError](err); ok {
-			return fmt.Errorf("with x for each placeholder it is %.64q: at byte %d: want %s", fault.Pattern, fault.Position, fault.Expected)
+	shape := t.shape("x")
+	for token := range strings.SplitSeq(shape, ".") {
+		if strings.Contains(token, ">") && token != ">" {
+			return errors.New("placeholder {subject} is several tokens, so it must stand between dots")
 		}
-		return err
+	}
+	if strings.Count(shape, ">") > 1 {
+		return errors.New("placeholder {subject} can be there once")
+	}
+	sample := strings.NewReplacer("*", "x", ">", "x").Replace(shape)
+	_, err := ParsePattern(sample)
+	if fault, ok := errors.AsType[*PatternError](err); ok {
+		return fmt.Errorf("with x for each placeholder, %.64q: at byte %d: want %s", sample, fault.Position, fault.Expected)
 	}
 	return nil
 }
@@ -193,8 +215,8 @@ func (t *Template) checkName() error {
 		return errors.New("it is empty")
 	}
 	for _, part := range t.parts {
-		if part.kind == literal && string(appendText(nil, part.text)) != part.text {
-			return errors.New("control characters and bytes that are not UTF-8 cannot be in an event name")
+		if part.kind == literal && string(appendText(nil, []byte(part.text))) != part.text {
+			return fmt.Errorf("want text of at most %d bytes in UTF-8 without control characters", maxNameBytes)
 		}
 	}
 	if len(t.parts) == 1 && t.parts[0].kind == literal && ReservedName(t.text) {
@@ -226,7 +248,8 @@ func (t *Template) Append(dst []byte, stream string, r *Record) []byte {
 		case part.kind == literal:
 			dst = append(dst, part.text...)
 		case t.name:
-			dst = part.appendText(dst, stream, r)
+			var room [64]byte
+			dst = appendText(dst, part.value(room[:0], stream, r))
 		default:
 			dst = part.appendTokens(dst, stream, r)
 		}
@@ -264,43 +287,32 @@ func (p *templatePart) appendTokens(dst []byte, stream string, r *Record) []byte
 		return appendOriginToken(dst, tokenAt(r.Origin, p.token))
 	default:
 		var room [64]byte
-		return AppendToken(dst, p.appendValue(room[:0], stream, r))
+		return AppendToken(dst, p.value(room[:0], stream, r))
 	}
 }
 
-// appendText appends the part as a piece of an event name.
-func (p *templatePart) appendText(dst []byte, stream string, r *Record) []byte {
-	switch p.kind {
-	case originTokens:
-		return appendText(dst, r.Origin)
-	case originToken:
-		return appendText(dst, tokenAt(r.Origin, p.token))
-	default:
-		var room [64]byte
-		return appendText(dst, string(p.appendValue(room[:0], stream, r)))
-	}
-}
-
-// appendValue appends what a placeholder for one value stands for, nothing if it
-// is absent.
-func (p *templatePart) appendValue(dst []byte, stream string, r *Record) []byte {
+// value returns what a placeholder stands for, empty if it is absent. It may
+// use room, or be the record's own bytes.
+func (p *templatePart) value(room []byte, stream string, r *Record) []byte {
 	switch p.kind {
 	case streamName:
-		return append(dst, stream...)
-	case originValue:
-		return append(dst, r.Origin...)
+		return append(room, stream...)
+	case originValue, originTokens:
+		return append(room, r.Origin...)
+	case originToken:
+		return append(room, tokenAt(r.Origin, p.token)...)
 	case recordKey:
-		return append(dst, r.Key...)
+		return r.Key
 	case partitionNumber:
-		return strconv.AppendInt(dst, int64(r.Partition), 10)
+		return strconv.AppendInt(room, int64(r.Partition), 10)
 	case headerValue:
 		value, _ := r.Header(p.text)
-		return append(dst, value...)
+		return value
 	case jsonValue:
-		return appendJSONValue(dst, r.Data, p.path)
-	case literal, originTokens, originToken: // not values
+		return appendJSONValue(room, r.Data, p.path)
+	case literal: // is not a placeholder
 	}
-	return dst
+	return nil
 }
 
 // appendOriginToken appends a token of the broker's subject, which needs no escaping.
@@ -322,16 +334,18 @@ func tokenAt(subject string, n int) string {
 	return ""
 }
 
-// appendText appends s with control characters and bytes that are not UTF-8 as %XX.
-func appendText(dst []byte, s string) []byte {
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		if isControl(r) || r == utf8.RuneError && size == 1 {
-			dst = appendEscaped(dst, []byte(s[:size]))
+// appendText appends text with control characters and bytes that are not UTF-8
+// as %XX. It may leave out what is sure to be cut from a name.
+func appendText(dst, text []byte) []byte {
+	text = text[:min(len(text), maxNameBytes+utf8.UTFMax)]
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if unicode.IsControl(r) || r == utf8.RuneError && size == 1 {
+			dst = appendEscaped(dst, text[:size])
 		} else {
-			dst = append(dst, s[:size]...)
+			dst = append(dst, text[:size]...)
 		}
-		s = s[size:]
+		text = text[size:]
 	}
 	return dst
 }
@@ -354,59 +368,31 @@ func cutText(text []byte, limit int) int {
 // Space returns patterns that together match every subject that the template
 // renders: '*' for each token with a placeholder, the stream's name for
 // {stream}. subjects is what {subject} stands for, the patterns of the broker's
-// stream; nil means any.
+// stream; none means any.
 func (t *Template) Space(stream string, subjects []Pattern) []Pattern {
-	if subjects == nil {
+	tokens := strings.Split(t.shape(stream), ".")
+	for i, token := range tokens {
+		if strings.Contains(token, "*") {
+			tokens[i] = "*"
+		}
+	}
+	at := slices.Index(tokens, string(everything))
+	if at < 0 {
+		return []Pattern{Pattern(strings.Join(tokens, "."))}
+	}
+	if len(subjects) == 0 {
 		subjects = []Pattern{everything}
 	}
-	var space []Pattern
-	before, origin, after := t.spaceTokens(stream)
-	if !origin {
-		return []Pattern{Pattern(strings.Join(before, "."))}
-	}
-	for _, subject := range subjects {
-		tokens := append(slices.Clone(before), string(subject))
-		if head, open := strings.CutSuffix(string(subject), ">"); open && len(after) > 0 {
-			// "orders.>" with two more tokens is at least three after "orders".
-			tokens[len(before)] = head + strings.Repeat("*.", len(after)) + ">"
-		} else {
-			tokens = append(tokens, after...)
+	space := make([]Pattern, len(subjects))
+	for i, subject := range subjects {
+		filled := slices.Clone(tokens)
+		filled[at] = string(subject)
+		if head, open := strings.CutSuffix(string(subject), string(everything)); open {
+			// Tokens behind '>' only say how many there are at least: "orders.>"
+			// with "x.y" behind it is within "orders.*.*.>".
+			filled = append(filled[:at], head+strings.Repeat("*.", len(tokens)-at-1)+string(everything))
 		}
-		space = append(space, Pattern(strings.Join(tokens, ".")))
+		space[i] = Pattern(strings.Join(filled, "."))
 	}
 	return normalise(space)
-}
-
-// spaceTokens returns the tokens of the template before and after {subject}, and
-// whether it has one. Without it all tokens come before.
-func (t *Template) spaceTokens(stream string) (before []string, origin bool, after []string) {
-	const variable, subject = "\x00", "\x01" // are in no template
-	var text strings.Builder
-	for _, part := range t.parts {
-		switch part.kind {
-		case literal:
-			text.WriteString(part.text)
-		case streamName:
-			text.Write(AppendToken(nil, []byte(stream)))
-		case originTokens:
-			text.WriteString(subject)
-		default:
-			text.WriteString(variable)
-		}
-	}
-	for token := range strings.SplitSeq(text.String(), ".") {
-		switch {
-		case token == subject:
-			origin = true
-			continue
-		case strings.Contains(token, variable):
-			token = "*"
-		}
-		if origin {
-			after = append(after, token)
-		} else {
-			before = append(before, token)
-		}
-	}
-	return before, origin, after
 }
