@@ -85,3 +85,11 @@ func (p Position) Equal(q Position) bool {
 	}
 	return true
 }
+
+// set changes one place of p itself, which must own its places.
+func (p *Position) set(partition int32, pl Place) {
+	for int(partition) >= len(p.Places) {
+		p.Places = append(p.Places, Place{})
+	}
+	p.Places[partition] = pl
+}

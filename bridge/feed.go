@@ -1,0 +1,278 @@
+package bridge
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// entryOverheadBytes is what an entry costs in the ring besides its bytes.
+const entryOverheadBytes = 144
+
+// Entry is one step of a feed: a record, a finding, or a place that moved on
+// over nothing. The vector after an entry is the one before it with one place
+// (or, after a reset of a whole stream, one position) changed.
+type Entry struct {
+	Stream    int // index in the feed's streams
+	Partition int32
+	Offset    Offset // of the record; of a moved place, the last offset it moved over
+	Place     Place  // the partition's place after the entry
+	Loss      *Finding
+	Match     bool   // the group that asked is shown it
+	Unit      []byte // the encoded event, nil when no group is shown it; shared, read-only
+	body      int    // length of Unit without its end
+	id        string // the vector after the entry, as text
+}
+
+// ID is the event id that Unit ends with: the feed's vector after the entry.
+func (e *Entry) ID() string { return e.id }
+
+// Body is Unit without its end, to be ended with another id. It is shared and
+// read-only: append only to a copy.
+func (e *Entry) Body() []byte { return e.Unit[:e.body:e.body] }
+
+// Feed holds the events of one set of streams in one form: each record that
+// some group is shown is encoded once, and kept in a ring bounded in bytes.
+//
+//	streams ──► [ 12 | 13 | 14 | 15 | 16 ]   entries, numbered for ever
+//	              base                 head   vector: where this replica has read
+//	                 ▲        ▲
+//	              cursors of the groups' clients
+//
+// Entries come in the order in which this replica read them: the order inside a
+// partition is the broker's, the order between partitions is the replica's own.
+type Feed struct {
+	streams []*Stream
+	form    Form
+	limit   *atomic.Int64 // bytes of the ring, set by the hub
+
+	mu         sync.RWMutex
+	head       ID
+	headText   string // of head; empty: not made yet
+	generation uint64
+	ring       []Entry // ring[0] has number base
+	base       uint64
+	bytes      int64
+	groups     map[string]*Group
+	walked     map[*Group]bool // groups with a client in the walk, which must see every entry
+	trie       Trie[*Group]
+	matched    []*Group // scratch
+	evictions  uint64
+}
+
+func newFeed(streams []*Stream, form Form, limit *atomic.Int64) *Feed {
+	f := &Feed{streams: streams, form: form, limit: limit, head: make(ID, len(streams)), groups: map[string]*Group{}, walked: map[*Group]bool{}}
+	for i, s := range streams {
+		f.head[i].Stream = s.name
+	}
+	for i, s := range streams {
+		s.attach(f, i)
+	}
+	return f
+}
+
+func (f *Feed) close() {
+	for _, s := range f.streams {
+		s.detach(f)
+	}
+}
+
+// begin sets where a stream is when the feed joins it, or when it first starts.
+func (f *Feed) begin(index int, live Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head[index].Position = live.Clone()
+	f.headText = ""
+	f.generation++
+	f.wakeAll()
+}
+
+func (f *Feed) doubt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.generation++
+	f.wakeAll()
+}
+
+func (f *Feed) grown(index, partitions int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := &f.head[index].Position
+	for len(p.Places) < partitions {
+		p.Places = append(p.Places, Place{})
+	}
+	f.headText = ""
+}
+
+func (f *Feed) moved(index int, partition int32, pl Place) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head[index].Position.set(partition, pl)
+	f.headText = ""
+	f.append(Entry{Stream: index, Partition: partition, Offset: pl.Offset - 1, Place: pl})
+	for g := range f.walked {
+		f.wakeGroup(g)
+	}
+}
+
+// found appends a gap or reset, which every group is shown whatever its filter.
+func (f *Feed) found(index int, fd Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head[index].Position = fd.Next.Clone()
+	f.headText = ""
+	if fd.Reason.Reset() {
+		f.generation++
+	}
+	e := Entry{Stream: index, Partition: fd.Partition, Offset: fd.To, Loss: &fd}
+	if fd.Partition >= 0 {
+		e.Place = fd.Next.Place(fd.Partition)
+	}
+	f.encode(&e, Event{Kind: LossEvent, Stream: f.head[index].Stream, Finding: &fd})
+	number := f.append(e)
+	for _, g := range f.groups {
+		g.numbers = append(g.numbers, number)
+		g.trim(f.base)
+	}
+	f.wakeAll()
+}
+
+// records appends a batch of one stream and wakes the groups that match.
+func (f *Feed) records(index int, recs []Record) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := f.head[index].Stream
+	var woken []*Group
+	for i := range recs {
+		r := &recs[i]
+		f.head[index].Position.set(r.Partition, r.Next())
+		f.headText = ""
+		e := Entry{Stream: index, Partition: r.Partition, Offset: r.Offset, Place: r.Next()}
+		f.matched = f.matched[:0]
+		if r.Kind != Hidden {
+			f.matched = f.trie.Match(r.Subject, f.matched)
+		}
+		if len(f.matched) > 0 {
+			ev := Event{Kind: RecordEvent, Stream: name, Record: r}
+			if r.Kind == Oversized {
+				e.Loss = oversized(f.head[index].Position.Clone(), r)
+				ev = Event{Kind: LossEvent, Stream: name, Finding: e.Loss}
+			}
+			f.encode(&e, ev)
+		}
+		number := f.append(e)
+		for _, g := range f.matched {
+			g.numbers = append(g.numbers, number)
+			if !g.woken {
+				g.woken = true
+				woken = append(woken, g)
+			}
+		}
+	}
+	for _, g := range woken {
+		g.woken = false
+		g.trim(f.base)
+		f.wakeGroup(g)
+	}
+	for g := range f.walked {
+		f.wakeGroup(g)
+	}
+}
+
+// oversized is the finding that stands for a record over the size limit.
+func oversized(after Position, r *Record) *Finding {
+	return &Finding{Reason: TooLarge, Partition: r.Partition, From: r.Offset, To: r.Offset, Next: after}
+}
+
+// encode makes the unit of an entry, ended with the vector after it.
+func (f *Feed) encode(e *Entry, ev Event) {
+	e.id = f.text()
+	ev.ID = e.id
+	e.Unit = f.form.Encoder.AppendEvent(nil, ev)
+	var end [256]byte
+	e.body = len(e.Unit) - len(f.form.Encoder.AppendEnd(end[:0], e.id))
+}
+
+// text returns the head as an event id.
+func (f *Feed) text() string {
+	if f.headText == "" {
+		f.headText = f.head.String()
+	}
+	return f.headText
+}
+
+// append puts an entry into the ring and evicts what no longer fits.
+func (f *Feed) append(e Entry) (number uint64) {
+	number = f.base + uint64(len(f.ring))
+	f.ring = append(f.ring, e)
+	f.bytes += entryOverheadBytes + int64(len(e.Unit)+len(e.id))
+	limit := f.limit.Load()
+	n := 0
+	for f.bytes > limit && n < len(f.ring) {
+		f.bytes -= entryOverheadBytes + int64(len(f.ring[n].Unit)+len(f.ring[n].id))
+		f.ring[n] = Entry{}
+		n++
+	}
+	f.ring = f.ring[n:]
+	f.base += uint64(n)
+	f.evictions += uint64(n)
+	return number
+}
+
+// number is the number that the next entry will have.
+func (f *Feed) number() uint64 { return f.base + uint64(len(f.ring)) }
+
+// wakeAll tells everyone who waits on the feed.
+func (f *Feed) wakeAll() {
+	for _, g := range f.groups {
+		f.wakeGroup(g)
+	}
+}
+
+func (f *Feed) wakeGroup(g *Group) {
+	if g.waited {
+		close(g.signal)
+		g.signal, g.waited = make(chan struct{}), false
+	}
+}
+
+// join returns the group of a filter, holding it once more.
+func (f *Feed) join(filter Filter, maxNew int) (g *Group, fresh bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := filter.Key()
+	g = f.groups[key]
+	if g == nil {
+		if maxNew <= 0 {
+			return nil, false, ErrTooManyFilters
+		}
+		fresh = true
+		g = &Group{feed: f, filter: filter, key: key, signal: make(chan struct{})}
+		f.groups[key] = g
+		f.trie.Add(filter, g)
+	}
+	g.held++
+	return g, fresh, nil
+}
+
+// leave lets go of a group once; the last one removes it.
+func (f *Feed) leave(g *Group) (groupGone, feedIdle bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g.held--
+	if g.held > 0 {
+		return false, false
+	}
+	delete(f.groups, g.key)
+	f.trie.Remove(g.filter, g)
+	return true, len(f.groups) == 0
+}
+
+// cloneHead copies the head vector.
+func (f *Feed) cloneHead() ID {
+	head := slices.Clone(f.head)
+	for i := range head {
+		head[i].Position = head[i].Position.Clone()
+	}
+	return head
+}

@@ -1,0 +1,201 @@
+package bridge
+
+import (
+	"slices"
+	"sort"
+)
+
+// Group is the clients of a feed that share one filter. It keeps the numbers
+// of the entries that they are shown, so that a record costs its matches and
+// not all clients.
+//
+// A client holds its group from before it takes its target until it leaves:
+// no matching entry is missed in between. While it holds it, it is
+//
+//	away ──Head──► walking ──Level──► level
+//	  ▲                │                │ fell out of the ring,
+//	  └────────────────┴────────────────┘ or its history is in doubt
+//
+// All methods are safe for concurrent use.
+type Group struct {
+	feed   *Feed
+	filter Filter
+	key    string
+	hub    *Hub
+
+	// guarded by feed.mu
+	held    int // clients
+	walkers int
+	numbers []uint64 // of the entries shown, ascending
+	dropped uint64   // how many were before numbers[0]
+	signal  chan struct{}
+	waited  bool // somebody has taken signal
+	woken   bool // scratch of Feed.records
+}
+
+// trim forgets numbers that left the ring, in large steps.
+func (g *Group) trim(base uint64) {
+	n := sort.Search(len(g.numbers), func(i int) bool { return g.numbers[i] >= base })
+	if n < 64 && n < len(g.numbers) {
+		return
+	}
+	g.numbers = slices.Delete(g.numbers, 0, n)
+	g.dropped += uint64(n)
+}
+
+// Streams returns the streams of the feed, sorted by name.
+func (g *Group) Streams() []*Stream { return g.feed.streams }
+
+// Target is one atomic snapshot of a feed.
+type Target struct {
+	Head       ID     // the vector of what this replica has read
+	Number     uint64 // of the entry that comes next
+	Generation uint64
+}
+
+// Head takes the target for a catch-up. The caller owns it.
+func (g *Group) Head() Target {
+	g.feed.mu.RLock()
+	defer g.feed.mu.RUnlock()
+	return Target{g.feed.cloneHead(), g.feed.number(), g.feed.generation}
+}
+
+// Generation is the feed's count of doubts about its streams' histories.
+func (g *Group) Generation() uint64 {
+	g.feed.mu.RLock()
+	defer g.feed.mu.RUnlock()
+	return g.feed.generation
+}
+
+// Changed returns a channel that is closed when the group has something new:
+// an entry it is shown, a doubt, and while it has walkers any entry. Take it
+// before looking.
+func (g *Group) Changed() <-chan struct{} {
+	g.feed.mu.Lock()
+	defer g.feed.mu.Unlock()
+	g.waited = true
+	return g.signal
+}
+
+// WalkState says how a walk or a cursor stands.
+type WalkState uint8
+
+// The states of a walk and of a cursor.
+const (
+	Going    WalkState = iota // entries were returned
+	AtHead                    // there is nothing yet
+	Evicted                   // what comes next has left the ring
+	Doubtful                  // the generation is not the one given
+)
+
+// StartWalk and EndWalk bracket the time in which a client walks, so that it is
+// told of entries that its filter does not match.
+func (g *Group) StartWalk() { g.walk(1) }
+
+// EndWalk ends what StartWalk began.
+func (g *Group) EndWalk() { g.walk(-1) }
+
+func (g *Group) walk(by int) {
+	g.feed.mu.Lock()
+	defer g.feed.mu.Unlock()
+	g.walkers += by
+	if g.walkers > 0 {
+		g.feed.walked[g] = true
+	} else {
+		delete(g.feed.walked, g)
+	}
+}
+
+// Walk appends to dst up to limit entries from number on, all of the feed's,
+// with Match telling those that the group is shown.
+func (g *Group) Walk(number, generation uint64, dst []Entry, limit int) ([]Entry, WalkState) {
+	f := g.feed
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	switch {
+	case f.generation != generation:
+		return dst, Doubtful
+	case number < f.base:
+		return dst, Evicted
+	case number >= f.number():
+		return dst, AtHead
+	}
+	next := sort.Search(len(g.numbers), func(i int) bool { return g.numbers[i] >= number })
+	for end := min(number+uint64(limit), f.number()); number < end; number++ {
+		e := f.ring[number-f.base]
+		if next < len(g.numbers) && g.numbers[next] == number {
+			e.Match = true
+			next++
+		}
+		dst = append(dst, e)
+	}
+	return dst, Going
+}
+
+// Level returns a cursor that shares the group's bytes from entry number on.
+// The caller's position must be the feed's vector before that entry.
+func (g *Group) Level(number, generation uint64) (*Cursor, WalkState) {
+	f := g.feed
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	switch {
+	case f.generation != generation:
+		return nil, Doubtful
+	case number < f.base:
+		return nil, Evicted
+	}
+	next := sort.Search(len(g.numbers), func(i int) bool { return g.numbers[i] >= number })
+	return &Cursor{group: g, next: g.dropped + uint64(next)}, Going
+}
+
+// Leave lets go of the group; nothing of it may be used afterwards.
+func (g *Group) Leave() { g.hub.leave(g) }
+
+// Cursor is one level client's moving place in its group. It is not safe for
+// concurrent use.
+type Cursor struct {
+	group *Group
+	next  uint64 // how many of the group's entries, ever, are behind it
+}
+
+// Take appends to dst the entries that come next, until their bytes reach
+// maxBytes, and moves behind them. It stops before an open reset (see
+// [Finding]) unless that comes first.
+func (c *Cursor) Take(dst []Entry, maxBytes int) ([]Entry, WalkState) {
+	g, f := c.group, c.group.feed
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if c.next == g.dropped+uint64(len(g.numbers)) {
+		return dst, AtHead
+	}
+	if c.next < g.dropped || g.numbers[c.next-g.dropped] < f.base {
+		return dst, Evicted
+	}
+	n := len(dst)
+	for size := 0; size < maxBytes && c.next < g.dropped+uint64(len(g.numbers)); c.next++ {
+		e := f.ring[g.numbers[c.next-g.dropped]-f.base]
+		if e.Loss != nil && e.Loss.Open && len(dst) > n {
+			break
+		}
+		e.Match = true
+		dst = append(dst, e)
+		size += len(e.Unit)
+		if e.Loss != nil && e.Loss.Open {
+			c.next++
+			break
+		}
+	}
+	return dst, Going
+}
+
+// Head returns the feed's vector as an event id if the cursor is behind all
+// that its group is shown, so that the vector is the client's position too.
+func (c *Cursor) Head() (id string, ok bool) {
+	g, f := c.group, c.group.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.next != g.dropped+uint64(len(g.numbers)) {
+		return "", false
+	}
+	return f.text(), true
+}

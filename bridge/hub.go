@@ -1,0 +1,228 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// feedLinger is how long a feed without clients is kept, so that clients that
+// come back after a cut find its ring.
+const feedLinger = 30 * time.Second
+
+// HubOptions bound what a [Hub] keeps. Zero values mean the defaults.
+type HubOptions struct {
+	RingBytes  int64        // for the rings of all feeds together; default 64 MiB
+	MaxFeeds   int          // sets of streams times formats; default 64
+	MaxFilters int          // distinct filters over all feeds; default 20000
+	Logger     *slog.Logger // nil: none
+}
+
+// Hub is the streams of a process and the feeds over them.
+type Hub struct {
+	streams []*Stream // sorted by name
+	byName  map[string]*Stream
+	opt     HubOptions
+	limit   atomic.Int64 // ring bytes of one feed
+
+	mu      sync.Mutex
+	feeds   map[feedKey]*Feed
+	idle    map[*Feed]time.Time
+	filters int
+
+	changeMu sync.Mutex
+	changed  chan struct{}
+}
+
+type feedKey struct {
+	streams string
+	form    Form
+}
+
+// NewHub returns a hub over streams, whose names must differ.
+func NewHub(streams []*Stream, o HubOptions) *Hub {
+	if o.RingBytes == 0 {
+		o.RingBytes = 64 << 20
+	}
+	if o.MaxFeeds == 0 {
+		o.MaxFeeds = 64
+	}
+	if o.MaxFilters == 0 {
+		o.MaxFilters = 20000
+	}
+	h := &Hub{
+		streams: slices.Clone(streams), byName: map[string]*Stream{}, opt: o,
+		feeds: map[feedKey]*Feed{}, idle: map[*Feed]time.Time{}, changed: make(chan struct{}),
+	}
+	slices.SortFunc(h.streams, func(a, b *Stream) int { return strings.Compare(a.name, b.name) })
+	for _, s := range h.streams {
+		h.byName[s.name] = s
+		s.notify = h.change
+	}
+	h.limit.Store(o.RingBytes)
+	return h
+}
+
+// Run reads all streams until ctx ends; it returns when the last reader has
+// ended, with context.Cause(ctx).
+func (h *Hub) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range h.streams {
+		wg.Go(func() { _ = s.Run(ctx) }) // returns only when ctx ends, with its cause
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// Streams returns all streams, sorted by name. The caller must not change it.
+func (h *Hub) Streams() []*Stream { return h.streams }
+
+// Stream returns the stream called name, or nil.
+func (h *Hub) Stream(name string) *Stream { return h.byName[name] }
+
+// Changed returns a channel that is closed when a stream's state, subjects or
+// start changed. Take it before looking.
+func (h *Hub) Changed() <-chan struct{} {
+	h.changeMu.Lock()
+	defer h.changeMu.Unlock()
+	return h.changed
+}
+
+func (h *Hub) change() {
+	h.changeMu.Lock()
+	defer h.changeMu.Unlock()
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Resolve returns the streams that a subscription follows, sorted by name. ready
+// is false while a stream that it might include has not been told by its broker:
+// then wait for Changed and ask again. A stream that the broker does not have is
+// left out, unless the subscription names it or its event id does.
+//
+// The error is ErrNoStream when nothing matches that a broker has or may get.
+func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err error) {
+	ready = true
+	left := false
+	for _, s := range h.streams {
+		named := slices.Contains(sub.Names, s.name)
+		if len(sub.Names) > 0 && !named {
+			continue
+		}
+		meets, settled, absent := s.reach(sub.Filter)
+		_, inID := sub.From.Lookup(s.name)
+		if !meets {
+			continue
+		}
+		if absent && !named && !inID {
+			left = true
+			continue
+		}
+		if _, started := s.Live(); !settled || !started {
+			ready = false
+		}
+		streams = append(streams, s)
+	}
+	if len(streams) == 0 {
+		if left {
+			return nil, false, nil
+		}
+		return nil, false, ErrNoStream
+	}
+	return streams, ready, nil
+}
+
+// Join returns the group of a filter in the feed over these streams, holding it
+// until Leave. The streams must have started.
+func (h *Hub) Join(streams []*Stream, filter Filter, form Form) (*Group, error) {
+	var names strings.Builder
+	for _, s := range streams {
+		names.WriteString(s.name)
+		names.WriteByte('~')
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.expire(false)
+	key := feedKey{names.String(), form}
+	f := h.feeds[key]
+	if f == nil {
+		if len(h.feeds) >= h.opt.MaxFeeds {
+			h.expire(true)
+		}
+		if len(h.feeds) >= h.opt.MaxFeeds {
+			return nil, ErrTooManyFeeds
+		}
+		f = newFeed(streams, form, &h.limit)
+		h.feeds[key] = f
+		h.share()
+	}
+	g, fresh, err := f.join(filter, h.opt.MaxFilters-h.filters)
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
+		g.hub = h
+		h.filters++
+	}
+	delete(h.idle, f)
+	return g, nil
+}
+
+func (h *Hub) leave(g *Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gone, idle := g.feed.leave(g)
+	if gone {
+		h.filters--
+	}
+	if idle {
+		h.idle[g.feed] = time.Now()
+		time.AfterFunc(feedLinger, func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.expire(false)
+		})
+	}
+}
+
+// expire closes the feeds that have been without clients for feedLinger, or all
+// that are without.
+func (h *Hub) expire(all bool) {
+	for key, f := range h.feeds {
+		since, idle := h.idle[f]
+		if idle && (all || time.Since(since) >= feedLinger) {
+			f.close()
+			delete(h.feeds, key)
+			delete(h.idle, f)
+			h.share()
+		}
+	}
+}
+
+// share divides the rings' memory among the feeds.
+func (h *Hub) share() {
+	h.limit.Store(h.opt.RingBytes / int64(max(1, len(h.feeds))))
+}
+
+// HubStats counts what the hub keeps and did.
+type HubStats struct {
+	Feeds, Filters int
+	Evictions      uint64 // entries that left the rings of the feeds that exist
+}
+
+// Stats returns the counts of this moment.
+func (h *Hub) Stats() HubStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := HubStats{Feeds: len(h.feeds), Filters: h.filters}
+	for _, f := range h.feeds {
+		f.mu.RLock()
+		st.Evictions += f.evictions
+		f.mu.RUnlock()
+	}
+	return st
+}

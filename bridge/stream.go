@@ -1,0 +1,314 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// DefaultMaxEventBytes is the size over which a record is told as a gap.
+const DefaultMaxEventBytes = 8 << 20
+
+// StreamOptions configure a [Stream]. The zero value is usable.
+type StreamOptions struct {
+	Subject       *Template // public subject of a record; nil: the broker's own
+	Event         *Template // event name of a record; nil: none
+	OnReset       OnReset   // empty: since
+	Start         Start
+	MaxEventBytes int          // 0: DefaultMaxEventBytes
+	Logger        *slog.Logger // nil: none
+}
+
+// Stream is one configured stream: it runs the single reader of its [Source]
+// and hands what it reads to every feed that includes it. It knows how far this
+// replica has read (the live position) and counts the doubts about its history
+// (the generation).
+//
+//	Source.Tail ──records, changes──► Stream ──► Feed
+//	                                    │        Feed …
+//	                                    └ live position, generation, space, state
+type Stream struct {
+	name   string
+	source Source
+	opt    StreamOptions
+	log    *slog.Logger
+	notify func() // set by the hub, called without locks
+
+	mu         sync.Mutex
+	live       Position
+	started    bool
+	generation uint64
+	space      []Pattern
+	spaceKnown bool
+	reading    bool
+	err        error
+	since      time.Time
+	feeds      map[*Feed]int // the stream's index in the feed
+}
+
+// NewStream returns a stream called name over source. It reads nothing until Run.
+func NewStream(name string, source Source, o StreamOptions) *Stream {
+	if o.MaxEventBytes == 0 {
+		o.MaxEventBytes = DefaultMaxEventBytes
+	}
+	if o.OnReset == "" {
+		o.OnReset = ResetSince
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Stream{
+		name: name, source: source, opt: o, log: o.Logger.With("stream", name),
+		notify: func() {}, feeds: map[*Feed]int{}, since: time.Now(),
+	}
+	if o.Subject != nil && !o.Subject.UsesSubject() {
+		s.space, s.spaceKnown = o.Subject.Space(name, nil), true
+	}
+	return s
+}
+
+// Run reads the stream until ctx ends and returns context.Cause(ctx).
+func (s *Stream) Run(ctx context.Context) error {
+	return s.source.Tail(ctx, receiver{s})
+}
+
+// Name returns the configured name.
+func (s *Stream) Name() string { return s.name }
+
+// Source returns the source the stream reads.
+func (s *Stream) Source() Source { return s.source }
+
+// Start says where clients without an event id begin, unless they say otherwise.
+func (s *Stream) Start() Start { return s.opt.Start }
+
+// OnReset is the stream's own reset policy; its live reader follows it too.
+func (s *Stream) OnReset() OnReset { return s.opt.OnReset }
+
+// Live returns how far this replica has read the stream; ok is false until the
+// broker has first told the end of the log.
+func (s *Stream) Live() (pos Position, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.Clone(), s.started
+}
+
+// LivePlace returns one place of the live position and its incarnation.
+func (s *Stream) LivePlace(partition int32) (Place, Incarnation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live.Place(partition), s.live.Incarnation
+}
+
+// Generation counts the doubts about the stream's history. What was read under
+// another generation is not history until it is verified again.
+func (s *Stream) Generation() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.generation
+}
+
+// Doubt raises the generation and asks the source to verify its own position.
+// Whoever finds that the broker's history is not what this replica holds calls it.
+func (s *Stream) Doubt() {
+	s.doubt()
+	s.source.Poke()
+}
+
+func (s *Stream) doubt() {
+	s.mu.Lock()
+	s.generation++
+	for f := range s.feeds {
+		f.doubt()
+	}
+	s.mu.Unlock()
+}
+
+// StreamStatus is a snapshot of a stream for probes and pages.
+type StreamStatus struct {
+	Name       string
+	State      string    // starting, reading or waiting
+	Err        error     // what is waited for
+	Since      time.Time // of the state
+	Live       Position
+	Generation uint64
+	Space      []Pattern
+	SpaceKnown bool
+	Started    bool // the broker has told the end of the log
+}
+
+// Status returns a snapshot of the stream.
+func (s *Stream) Status() StreamStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := "starting"
+	switch {
+	case s.err != nil:
+		state = "waiting"
+	case s.reading:
+		state = "reading"
+	}
+	return StreamStatus{
+		Name: s.name, State: state, Err: s.err, Since: s.since, Live: s.live.Clone(), Generation: s.generation,
+		Space: s.space, SpaceKnown: s.spaceKnown, Started: s.started,
+	}
+}
+
+// reach says whether a filter may meet the stream's subjects; settled is false
+// while the broker has not told them. absent: the broker answered that there is
+// nothing to serve.
+func (s *Stream) reach(f Filter) (meets, settled, absent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	absent = errors.Is(s.err, ErrMissing) || errors.Is(s.err, ErrRefused)
+	if !s.spaceKnown {
+		return true, false, absent
+	}
+	return f.Overlaps(s.space), true, absent
+}
+
+// Prepare derives what clients see of records: subject, event name, and whether
+// a record is too large. It may be called from anywhere and changes only recs.
+func (s *Stream) Prepare(recs []Record) {
+	var buf []byte
+	for i := range recs {
+		r := &recs[i]
+		if s.opt.Subject == nil {
+			r.Subject = r.Origin
+		} else {
+			buf = s.opt.Subject.Append(buf[:0], s.name, r)
+			r.Subject = string(buf)
+		}
+		if s.opt.Event != nil {
+			buf = s.opt.Event.Append(buf[:0], s.name, r)
+			r.Name = string(buf)
+		}
+		if len(r.Data) > s.opt.MaxEventBytes && r.Kind != Hidden {
+			r.Kind, r.Data = Oversized, nil
+		}
+	}
+}
+
+// attach adds a feed and gives it the live position to begin with.
+func (s *Stream) attach(f *Feed, index int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.begin(index, s.live)
+	s.feeds[f] = index
+}
+
+func (s *Stream) detach(f *Feed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.feeds, f)
+}
+
+// receiver is the stream as its source sees it.
+type receiver struct{ s *Stream }
+
+// Records appends a batch to every feed. The feeds move before the live
+// position is seen to have moved, so no feed is ever ahead of it.
+func (rc receiver) Records(recs []Record) {
+	s := rc.s
+	s.Prepare(recs)
+	s.mu.Lock()
+	for i := range recs {
+		s.live.set(recs[i].Partition, recs[i].Next())
+	}
+	for f, index := range s.feeds {
+		f.records(index, recs)
+	}
+	s.mu.Unlock()
+}
+
+// Change applies what the source found out, in order with the records.
+func (rc receiver) Change(c Change) {
+	s := rc.s
+	switch c.Kind {
+	case Started:
+		s.mu.Lock()
+		s.live, s.started = c.Position.Clone(), true
+		for f, index := range s.feeds {
+			f.begin(index, s.live)
+		}
+		s.mu.Unlock()
+	case Moved:
+		s.mu.Lock()
+		s.live.set(c.Partition, c.Place)
+		for f, index := range s.feeds {
+			f.moved(index, c.Partition, c.Place)
+		}
+		s.mu.Unlock()
+	case Found:
+		s.found(c.Finding)
+	case Grown:
+		s.mu.Lock()
+		for len(s.live.Places) < c.Partitions {
+			s.live.Places = append(s.live.Places, Place{})
+		}
+		for f, index := range s.feeds {
+			f.grown(index, c.Partitions)
+		}
+		s.mu.Unlock()
+		s.log.Info("partitions added", "partitions", c.Partitions)
+	case Doubted:
+		s.doubt()
+	case Waiting:
+		s.state(false, c.Err)
+	case Reading:
+		s.state(true, nil)
+	case Spaced:
+		s.spaced(c.Subjects)
+	}
+	s.notify()
+}
+
+func (s *Stream) found(fd Finding) {
+	s.mu.Lock()
+	s.live = fd.Next.Clone()
+	if fd.Reason.Reset() {
+		s.generation++
+	}
+	for f, index := range s.feeds {
+		f.found(index, fd)
+	}
+	s.mu.Unlock()
+	s.log.Warn("history lost", "reason", string(fd.Reason), "partition", fd.Partition, "from", int64(fd.From), "to", int64(fd.To))
+}
+
+// state notes that reading goes on or waits, and logs each change once.
+func (s *Stream) state(reading bool, err error) {
+	s.mu.Lock()
+	same := reading == s.reading && (err == nil) == (s.err == nil) && (err == nil || err.Error() == s.err.Error())
+	s.reading, s.err = reading, err
+	if !same {
+		s.since = time.Now()
+	}
+	s.mu.Unlock()
+	switch {
+	case same:
+	case err != nil:
+		s.log.Warn("stream waits", "error", err)
+	default:
+		s.log.Info("stream is read")
+	}
+}
+
+func (s *Stream) spaced(subjects []string) {
+	own := make([]Pattern, 0, len(subjects))
+	for _, text := range subjects {
+		p, err := ParsePattern(text)
+		if err != nil { // a subject of the broker's that our patterns cannot say: reach for everything
+			p = ">"
+		}
+		own = append(own, p)
+	}
+	space := own
+	if s.opt.Subject != nil {
+		space = s.opt.Subject.Space(s.name, own)
+	}
+	s.mu.Lock()
+	s.space, s.spaceKnown = space, true
+	s.mu.Unlock()
+}

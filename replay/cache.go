@@ -1,0 +1,378 @@
+package replay
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+const (
+	// runOffsets is how many offsets one run of chunks is aligned to. JetStream
+	// serves up to 1,024 records a batch; half of that keeps a single client's
+	// first event near.
+	runOffsets = 512
+	// chunkBytes bounds one read, so that large records do not fill the cache at once.
+	chunkBytes = 1 << 20
+	// readTimeout bounds one read of a chunk.
+	readTimeout = 10 * time.Second
+)
+
+// Cache holds chunks of older records, shared by all clients: each is read once
+// however many ask for it at the same time, and kept until its bytes are needed
+// for another.
+//
+// A key names a run of offsets aligned to runOffsets; its chunks follow one
+// another from the beginning of the run, as far as they have been read:
+//
+//	run 512…1023:  [512,700) [700,840)   …read on from 840 when somebody needs it
+//
+// A chunk never reaches past the replica's own live position, so that whatever
+// it holds, a change of it is noticed by the replica's reader.
+type Cache struct {
+	limit int64
+	slots chan struct{} // bounds the reads under way
+
+	mu      sync.Mutex
+	streams map[*bridge.Stream]*streamRuns
+	recent  *list.List // of *run, least recently used first
+	stats   Stats
+	closed  bool
+	reading sync.WaitGroup
+	ctx     context.Context // ends with the cache, not with the client that began a read
+	stop    context.CancelFunc
+}
+
+// Stats counts what a cache did since it was made.
+type Stats struct {
+	Reads  uint64 // chunks read from brokers
+	Hits   uint64 // chunks found
+	Shared uint64 // times somebody waited for a read that another had begun
+	Bytes  int64  // held now
+}
+
+// streamRuns are one stream's runs in its present generation.
+type streamRuns struct {
+	generation uint64
+	epochs     []uint64 // read epochs of the newest verdict
+	runs       map[runKey]*run
+	vouched    map[vouchKey]*vouching
+}
+
+type runKey struct {
+	incarnation bridge.Incarnation
+	partition   int32
+	epoch       uint64
+	index       bridge.Offset
+}
+
+type run struct {
+	stream *bridge.Stream
+	key    runKey
+	chunks []*bridge.Chunk
+	bytes  int64
+	flight chan struct{} // closed when the read under way has ended; nil: none
+	err    error         // of the last read
+	elem   *list.Element
+}
+
+// NewCache returns a cache of at most limitBytes of records, with at most
+// reads broker reads at a time.
+func NewCache(limitBytes int64, reads int) *Cache {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Cache{
+		limit: limitBytes, slots: make(chan struct{}, reads), streams: map[*bridge.Stream]*streamRuns{},
+		recent: list.New(), ctx: ctx, stop: stop,
+	}
+}
+
+// Close ends the reads under way and waits for them. Nothing may be asked afterwards.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.reading.Wait()
+}
+
+// Stats returns the counts of this moment.
+func (c *Cache) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}
+
+// At says under which conditions a chunk may be shared.
+type At struct {
+	Generation  uint64
+	Incarnation bridge.Incarnation
+	Epoch       uint64
+}
+
+// Chunk returns the chunk of a partition that is authoritative for offset, or,
+// when the log now begins behind it, the first one there is: then its From is
+// above offset. It is shared and must not be changed. Offset must be below the
+// stream's live position.
+//
+// It returns bridge.ErrHistoryChanged when the stream is no longer what at says,
+// and otherwise the errors of the source.
+func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*bridge.Chunk, error) {
+	key := runKey{at.Incarnation, partition, at.Epoch, offset / runOffsets}
+	joined := false
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, context.Canceled
+		}
+		sr := c.of(s)
+		if sr.generation != at.Generation {
+			c.mu.Unlock()
+			return nil, bridge.ErrHistoryChanged
+		}
+		r := sr.runs[key]
+		if r == nil {
+			r = &run{stream: s, key: key}
+			r.elem = c.recent.PushBack(r)
+			sr.runs[key] = r
+		}
+		if ch := r.holding(offset); ch != nil {
+			c.recent.MoveToBack(r.elem)
+			if !joined {
+				c.stats.Hits++
+			}
+			c.mu.Unlock()
+			return ch, nil
+		}
+		if r.flight == nil {
+			c.begin(r, at)
+		} else if !joined {
+			c.stats.Shared++
+		}
+		joined = true
+		flight := r.flight
+		c.mu.Unlock()
+		select {
+		case <-flight:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		c.mu.Lock()
+		err := r.err
+		c.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// of returns the runs of a stream, dropping those of an older generation.
+func (c *Cache) of(s *bridge.Stream) *streamRuns {
+	generation := s.Generation()
+	sr := c.streams[s]
+	if sr == nil || sr.generation != generation {
+		if sr != nil {
+			for _, r := range sr.runs {
+				c.drop(r)
+			}
+		}
+		var epochs []uint64
+		if sr != nil {
+			epochs = sr.epochs
+		}
+		sr = &streamRuns{generation: generation, epochs: epochs, runs: map[runKey]*run{}, vouched: map[vouchKey]*vouching{}}
+		c.streams[s] = sr
+	}
+	return sr
+}
+
+// holding returns the chunk that covers offset, or the next one if the log was
+// trimmed up to there before it was read.
+func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
+	for _, ch := range r.chunks {
+		if offset < ch.End {
+			return ch
+		}
+	}
+	return nil
+}
+
+// begin starts the read that follows the run's chunks. The caller holds mu.
+func (c *Cache) begin(r *run, at At) {
+	flight := make(chan struct{})
+	r.flight, r.err = flight, nil
+	from := r.key.index * runOffsets
+	if n := len(r.chunks); n > 0 {
+		from = r.chunks[n-1].End
+	}
+	c.reading.Go(func() {
+		ch, err := c.read(r, from, at)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		defer close(flight)
+		r.flight, r.err = nil, err
+		if err == nil && c.of(r.stream).generation != at.Generation {
+			r.err = bridge.ErrHistoryChanged // read under a history that is in doubt now
+		}
+		if r.err == nil {
+			c.store(r, ch)
+		}
+	})
+}
+
+// read asks the source for what follows from, up to the run's end or the live
+// position.
+func (c *Cache) read(r *run, from bridge.Offset, at At) (*bridge.Chunk, error) {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
+	defer cancel()
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	live, incarnation := r.stream.LivePlace(r.key.partition)
+	if incarnation != at.Incarnation {
+		return nil, bridge.ErrHistoryChanged
+	}
+	limit := min((r.key.index+1)*runOffsets, live.Offset)
+	if limit <= from {
+		return nil, bridge.ErrHistoryChanged
+	}
+	ch, err := r.stream.Source().ReadChunk(ctx, bridge.ChunkQuery{
+		Partition: r.key.partition, From: from, Limit: limit, MaxBytes: chunkBytes, Incarnation: at.Incarnation,
+	})
+	c.mu.Lock()
+	c.stats.Reads++
+	c.mu.Unlock()
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	if ch.End <= from {
+		return nil, fmt.Errorf("read chunk at %d: nothing returned: %w", from, bridge.ErrUnavailable)
+	}
+	r.stream.Prepare(ch.Records)
+	return &ch, nil
+}
+
+// store keeps a chunk and lets go of the least recently used runs beyond the limit.
+func (c *Cache) store(r *run, ch *bridge.Chunk) {
+	bytes := int64(128)
+	for i := range ch.Records {
+		bytes += int64(ch.Records[i].MemoryBytes())
+	}
+	r.chunks = append(r.chunks, ch)
+	r.bytes += bytes
+	c.stats.Bytes += bytes
+	c.recent.MoveToBack(r.elem)
+	for e := c.recent.Front(); e != nil && c.stats.Bytes > c.limit; {
+		next := e.Next()
+		if old := e.Value.(*run); old != r && old.flight == nil {
+			c.drop(old)
+			delete(c.streams[old.stream].runs, old.key)
+		}
+		e = next
+	}
+}
+
+// drop gives back what a run holds.
+func (c *Cache) drop(r *run) {
+	c.recent.Remove(r.elem)
+	c.stats.Bytes -= r.bytes
+	r.bytes, r.chunks = 0, nil
+}
+
+// setEpochs notes the read epochs of a verdict, so that a later one can be
+// prepared from the chunks that were read under them.
+func (c *Cache) setEpochs(s *bridge.Stream, epochs []uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of(s).epochs = epochs
+}
+
+// epoch returns what setEpochs noted for a partition.
+func (c *Cache) epoch(s *bridge.Stream, partition int32) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bridge.Verdict{Epochs: c.of(s).epochs}.Epoch(partition)
+}
+
+type vouchKey struct {
+	partition int32
+	place     bridge.Place
+}
+
+type vouching struct {
+	done  chan struct{}
+	exact bool
+	err   error
+}
+
+// Vouch reports whether the broker agrees with a place of the replica's own
+// feed. It is asked once per place and generation and shared.
+func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl bridge.Place, at At) (bool, error) {
+	c.mu.Lock()
+	sr := c.of(s)
+	if sr.generation != at.Generation {
+		c.mu.Unlock()
+		return false, nil
+	}
+	key := vouchKey{partition, pl}
+	v := sr.vouched[key]
+	if v == nil && !c.closed {
+		v = &vouching{done: make(chan struct{})}
+		if len(sr.vouched) >= 1024 {
+			clear(sr.vouched) // places pass; nobody asks for old ones again
+		}
+		sr.vouched[key] = v
+		c.reading.Go(func() {
+			ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, bridge.ErrUnavailable)
+			defer cancel()
+			var verdict bridge.Verdict
+			verdict, v.err = s.Source().Verify(ctx, bridge.Position{Incarnation: at.Incarnation}.With(partition, pl), nil)
+			v.exact = v.err == nil && verdict.Incarnation == at.Incarnation && !anyReset(verdict, partition)
+			if v.err != nil {
+				c.mu.Lock()
+				if sr.vouched[key] == v {
+					delete(sr.vouched, key)
+				}
+				c.mu.Unlock()
+			}
+			close(v.done)
+		})
+	}
+	c.mu.Unlock()
+	if v == nil {
+		return false, context.Canceled
+	}
+	select {
+	case <-v.done:
+		return v.exact, v.err
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// anyReset reports whether a verdict resets a partition. That other partitions
+// have expired is no answer about this one: only its place was asked about.
+func anyReset(v bridge.Verdict, partition int32) bool {
+	for _, fd := range v.Findings {
+		if fd.Reason.Reset() && (fd.Partition == partition || fd.Partition == bridge.AllPartitions) {
+			return true
+		}
+	}
+	return false
+}
+
+// passing reports whether an error of a source says only that it should be asked again.
+func passing(err error) bool {
+	return errors.Is(err, bridge.ErrUnavailable) || errors.Is(err, bridge.ErrMissing) ||
+		errors.Is(err, context.DeadlineExceeded)
+}

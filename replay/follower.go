@@ -1,0 +1,195 @@
+package replay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+const (
+	// takeBytes is about how much Next returns at once: enough to make a write
+	// worth its system call, little enough that a slow client pins no memory.
+	takeBytes = 64 << 10
+	// takeEvents bounds the same in events.
+	takeEvents = 256
+)
+
+// Follower is one client's way through its subscription, pulled by whoever
+// writes to it.
+//
+//	Open ──► away ──────────────► level
+//	          ▲  catch-up: verify,  │ shares its group's bytes
+//	          │  target, walk       │
+//	          └─────────────────────┘ fell out of the ring
+//
+// While it is away, a goroutine of its own catches up and waits until Next takes
+// what it found; while it is level it has none. All methods but Close are for
+// one goroutine.
+type Follower struct {
+	replay *Replay
+	sub    bridge.Subscription
+	group  *bridge.Group // nil until the catch-up has joined it
+
+	at    string // event id of what Next returned last
+	sent  string // the last id that left in an event
+	fresh bool   // nothing was sent yet: connected comes first
+	told  bool   // caught-up was sent
+
+	cursor *bridge.Cursor // level; nil while away
+	taken  []bridge.Entry
+	units  [][]byte
+
+	out     chan batch
+	done    chan struct{} // closed when the catch-up has ended
+	end     result        // read after done
+	stop    context.CancelCauseFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	progress string // event id of the catch-up's own position, when nothing is pending
+}
+
+// batch is what the catch-up hands to Next.
+type batch struct {
+	units [][]byte
+	id    string // of the last unit that has one
+}
+
+// result is how a catch-up ended.
+type result struct {
+	cursor *bridge.Cursor // level, if err is nil
+	units  [][]byte       // to be written before the end
+	err    error
+}
+
+// away starts the catch-up from the position f.at.
+func (f *Follower) away() {
+	ctx, stop := context.WithCancelCause(context.Background())
+	f.cursor, f.stop = nil, stop
+	f.out, f.done = make(chan batch), make(chan struct{})
+	f.progress = f.at
+	cu := &catchUp{f: f, fresh: f.fresh}
+	f.running.Go(func() {
+		defer close(f.done)
+		defer stop(nil)
+		f.end = cu.run(ctx)
+	})
+}
+
+// Next returns the next units to write, waiting for them: events and, after
+// Subscription.Heartbeat of silence, a heartbeat or a position. The slice is
+// valid until the next call; the units are shared and must not be changed.
+//
+// An error ends the follower: [bridge.ErrNoStream], a limit of the hub's, or a
+// [*bridge.ResetError], which comes together with units that tell the reset.
+// When ctx ends first, its cause is returned and nothing is lost: Next may be
+// called again.
+func (f *Follower) Next(ctx context.Context) ([][]byte, error) {
+	silence := time.NewTimer(f.sub.Heartbeat)
+	defer silence.Stop()
+	for {
+		if f.cursor != nil {
+			var changed <-chan struct{} = f.group.Changed()
+			units, ok := f.take()
+			if len(units) > 0 {
+				return units, nil
+			}
+			if !ok {
+				f.away()
+				continue
+			}
+			select {
+			case <-changed:
+			case <-silence.C:
+				return f.heartbeat(), nil
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		select {
+		case b := <-f.out:
+			return f.give(b), nil
+		case <-f.done:
+			if f.end.err != nil {
+				return f.end.units, f.end.err
+			}
+			f.cursor = f.end.cursor
+		case <-silence.C:
+			return f.heartbeat(), nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (f *Follower) give(b batch) [][]byte {
+	f.fresh = false
+	if b.id != "" {
+		f.at, f.sent = b.id, b.id
+		f.mu.Lock()
+		f.progress = b.id
+		f.mu.Unlock()
+	}
+	return b.units
+}
+
+// take gathers what the group has for a level client. ok is false when the
+// client is not level any more: what comes next left the ring, or is a reset
+// that this client wants answered in another way than its stream's reader did.
+func (f *Follower) take() (units [][]byte, ok bool) {
+	var state bridge.WalkState
+	f.taken, state = f.cursor.Take(f.taken[:0], takeBytes)
+	if state == bridge.Evicted {
+		return nil, false
+	}
+	f.units = f.units[:0]
+	for i := range f.taken {
+		e := &f.taken[i]
+		if e.Loss != nil && e.Loss.Open && f.sub.OnReset != "" && f.sub.OnReset != f.group.Streams()[e.Stream].OnReset() {
+			return nil, false
+		}
+		f.units = append(f.units, e.Unit)
+		f.at, f.sent = e.ID(), e.ID()
+	}
+	clear(f.taken)
+	return f.units, true
+}
+
+// heartbeat is a sign of life; if the position moved since the last id, it
+// carries the position.
+func (f *Follower) heartbeat() [][]byte {
+	if f.cursor != nil {
+		if id, ok := f.cursor.Head(); ok {
+			f.at = id
+		}
+	} else {
+		f.mu.Lock()
+		f.at = f.progress
+		f.mu.Unlock()
+	}
+	ev := bridge.Event{Kind: bridge.HeartbeatEvent}
+	if f.sub.Control && f.at != f.sent && f.sent != "" {
+		ev = bridge.Event{Kind: bridge.PositionEvent, ID: f.at}
+		f.sent = f.at
+	}
+	f.units = append(f.units[:0], f.sub.Form.Encoder.AppendEvent(nil, ev))
+	return f.units
+}
+
+// ID returns the event id of the client's position: all that Next returned is
+// behind it and nothing else. It is empty while a client without an id has not
+// been given one.
+func (f *Follower) ID() string { return f.at }
+
+// Close lets go of everything the follower holds and waits for its goroutine.
+func (f *Follower) Close() {
+	f.stop(context.Canceled)
+	f.running.Wait()
+	if f.group != nil {
+		f.group.Leave()
+		f.group = nil
+	}
+}

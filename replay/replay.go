@@ -1,0 +1,61 @@
+package replay
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// Options configure a [Replay]. Zero values mean the defaults.
+type Options struct {
+	CacheBytes int64        // records kept for catch-up; default 64 MiB
+	Reads      int          // broker reads at a time; default 4
+	Logger     *slog.Logger // nil: none
+}
+
+// Replay takes clients from any position to the live bytes of their group.
+type Replay struct {
+	hub   *bridge.Hub
+	cache *Cache
+	log   *slog.Logger
+}
+
+// New returns a Replay over the streams of hub. Close it after its last follower.
+func New(hub *bridge.Hub, o Options) *Replay {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	if o.Reads == 0 {
+		o.Reads = 4
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Replay{hub: hub, cache: NewCache(o.CacheBytes, o.Reads), log: o.Logger}
+}
+
+// Close ends reads that are still under way and waits for them.
+func (r *Replay) Close() { r.cache.Close() }
+
+// Stats counts what the chunk cache did.
+func (r *Replay) Stats() Stats { return r.cache.Stats() }
+
+// Open begins to follow. It returns at once: whatever has to be waited for,
+// [Follower.Next] waits for. The caller closes the follower.
+func (r *Replay) Open(sub bridge.Subscription) *Follower {
+	f := &Follower{replay: r, sub: sub, at: sub.From.String(), fresh: true}
+	if sub.From == nil {
+		f.at = ""
+	}
+	f.away()
+	return f
+}
+
+// cause is the context's reason if it ended, otherwise err.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
