@@ -63,8 +63,8 @@ const (
 	Waiting
 	// Reading: the stream is being read (again).
 	Reading
-	// Spaced: the broker told the stream's own subjects, Subjects. Brokers
-	// without subjects never send it.
+	// Spaced: the broker told the stream's own subjects, Subjects. It comes before
+	// Started; brokers without subjects never send it.
 	Spaced
 )
 
@@ -188,7 +188,7 @@ type ChunkQuery struct {
 type Chunk struct {
 	From, End Offset
 	Skip      Offset // zero: not known
-	Before    Proof // of the record at exactly From-1; zero if there is none or it was not read along
+	Before    Proof  // of the record at exactly From-1; zero if there is none or it was not read along
 	Records   []Record
 }
 

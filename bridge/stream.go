@@ -228,6 +228,12 @@ func (rc receiver) Change(c Change) {
 	switch c.Kind {
 	case Started:
 		s.mu.Lock()
+		known := s.spaceKnown
+		s.mu.Unlock()
+		if !known {
+			s.spaced([]string{">"}) // a broker without subjects
+		}
+		s.mu.Lock()
 		s.live, s.started = c.Position.Clone(), true
 		for f, index := range s.feeds {
 			f.begin(index, s.live)
