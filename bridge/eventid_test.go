@@ -141,7 +141,9 @@ func TestOneChangedCharacterIsRefused(t *testing.T) {
 }
 
 // sign completes an id with the check that belongs to it.
-func sign(text string) string { return string(appendIDCheck([]byte(text+"."), crc32.ChecksumIEEE([]byte(text+".")))) }
+func sign(text string) string {
+	return string(appendIDCheck([]byte(text+"."), crc32.ChecksumIEEE([]byte(text+"."))))
+}
 
 // Operators look up why an id was refused, and an unknown version is another
 // story than a damaged one: it says that a newer release wrote it.

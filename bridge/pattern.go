@@ -67,7 +67,7 @@ func ParsePattern(s string) (Pattern, error) {
 		case token == ">" && more:
 			return fault(at+1, "the end, because '>' stands for all the rest")
 		case token != "*" && token != ">" && strings.ContainsAny(token, "*>"):
-			return fault(at+strings.IndexAny(token, "*>"), "a whole token that is '*' or '>', or neither of them in it")
+			return fault(at+strings.IndexAny(token, "*>"), "'*' and '>' only as whole tokens")
 		}
 		at += len(token) + 1
 	}
