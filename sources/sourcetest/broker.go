@@ -24,6 +24,13 @@ const (
 	KafkaLike
 )
 
+func (k Kind) String() string {
+	if k == KafkaLike {
+		return "kafka-like"
+	}
+	return "jetstream-like"
+}
+
 // Loss says what a place below the first record means to clients.
 type Loss uint8
 

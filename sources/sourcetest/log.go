@@ -80,6 +80,18 @@ func (l *log) at(offset bridge.Offset) *entry {
 	return nil
 }
 
+// next returns the offset of the first record at or after offset that sources
+// show, or else the end of what can be read.
+func (l *log) next(offset bridge.Offset) bridge.Offset {
+	stable := l.stable()
+	for _, e := range l.entries[l.search(offset):] {
+		if !e.control {
+			return min(e.rec.Offset, stable)
+		}
+	}
+	return stable
+}
+
 // stable is the offset below which everything is decided and readable.
 func (l *log) stable() bridge.Offset {
 	stable := l.end

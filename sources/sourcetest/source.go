@@ -259,5 +259,8 @@ func (l *log) chunk(q bridge.ChunkQuery, loss Loss) bridge.Chunk {
 			break
 		}
 	}
+	if next := l.next(c.End); next > c.End {
+		c.Skip = next
+	}
 	return c
 }
