@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// Config is everything that the environment says.
+type Config struct {
+	Process  ProcessConfig
+	Streams  []StreamConfig // in the order of SSEBRIDGE_STREAMS
+	Clusters []NATSConfig   // those that a stream names, in the same order
+}
+
+// ProcessConfig holds the settings of the process: SSEBRIDGE_*.
+type ProcessConfig struct {
+	Streams Mappings `split_words:"true" required:"true" desc:"what to follow, as name=nats:STREAM or name=nats@cluster:STREAM; name is the public one, STREAM the JetStream stream's"`
+	Auth    string   `split_words:"true" required:"true" choices:"none" later:"jwt|url" desc:"who may read; none lets everybody who reaches the listener read everything"`
+
+	HTTPListen  Address `split_words:"true" default:":8480" desc:"address that clients connect to; port 0 takes a free one, which the log tells"`
+	HTTPPath    Path    `split_words:"true" default:"/events" desc:"path of the events; path/{stream} is short for one stream"`
+	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener with the probes"`
+	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream has been read once"`
+
+	Heartbeat    time.Duration `split_words:"true" default:"15s" min:"1s" max:"5m" desc:"longest silence on a connection; a comment line breaks it"`
+	Retry        time.Duration `split_words:"true" default:"3s" min:"100ms" max:"5m" desc:"how long clients wait before they reconnect (the retry field), jittered"`
+	WriteTimeout time.Duration `split_words:"true" default:"30s" min:"1s" max:"10m" desc:"a connection that takes no byte for so long is closed"`
+	Drain        time.Duration `split_words:"true" default:"20s" min:"100ms" max:"1h" zero:"at once" desc:"time over which clients are told to go at the end; keep it below Kubernetes' terminationGracePeriodSeconds"`
+	MaxAge       time.Duration `split_words:"true" default:"0" min:"1s" zero:"no limit" desc:"age at which a connection is ended cleanly and resumes elsewhere, jittered"`
+
+	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for rings and the cache of older records; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either"`
+	MaxEventBytes Size `split_words:"true" default:"8MiB" min:"1KiB" max:"64MiB" desc:"larger records are told as a gap with reason oversized"`
+	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that is read, in bytes; streams whose ids could be longer are refused at the start"`
+
+	MaxClients           int `split_words:"true" default:"0" min:"1" zero:"derived from the limit on open files" desc:"connections at once; more are told to come back"`
+	MaxConnectsPerSecond int `split_words:"true" default:"1000" min:"1" zero:"no limit" desc:"new connections a second; more are told to come back"`
+	MaxPatterns          int `split_words:"true" default:"32" min:"1" zero:"no limit" desc:"subject parameters of a request"`
+	MaxFeeds             int `split_words:"true" default:"64" min:"1" zero:"no limit" desc:"combinations of streams and formats that are kept at once"`
+	MaxFilters           int `split_words:"true" default:"20000" min:"1" zero:"no limit" desc:"distinct filters that are kept at once"`
+
+	OnReset     string  `split_words:"true" default:"since" choices:"since|all|new|fail" desc:"where to go on when a position cannot be honoured: after the last record known to be read, at the oldest, at the newest, or not at all (410)"`
+	CORSOrigins Origins `split_words:"true" desc:"origins of pages that may read, as https://app.example.com; the only wildcard is a port, as in http://localhost:*"`
+
+	LogLevel  string `split_words:"true" default:"info" choices:"debug|info|warn|error" desc:"least severe level that is logged; info tells changes of state, not traffic"`
+	LogFormat string `split_words:"true" default:"json" choices:"json|text" desc:"form of the log on standard error"`
+}
+
+// NATSConfig holds the settings of one NATS cluster: SSEBRIDGE_NATS_* for the
+// default one, SSEBRIDGE_NATS_EU_* for nats@eu.
+type NATSConfig struct {
+	Cluster string `ignored:"true"` // "" for the default one
+
+	URL         Servers `split_words:"true" required:"true" desc:"servers of the cluster; user and password, or a token, may be part of a URL"`
+	Creds       Secret  `split_words:"true" desc:"credentials as nsc writes them (user JWT and nkey seed)"`
+	Nkey        Secret  `split_words:"true" desc:"nkey seed of the user"`
+	User        string  `split_words:"true" desc:"user name"`
+	Password    Secret  `split_words:"true" desc:"password of the user"`
+	Token       Secret  `split_words:"true" desc:"authorization token"`
+	TLSCa       Secret  `split_words:"true" desc:"certificates of the authorities that sign the servers', PEM; not set: the system's"`
+	TLSCert     Secret  `split_words:"true" desc:"client certificate, PEM"`
+	TLSKey      Secret  `split_words:"true" desc:"key of the client certificate, PEM"`
+	Domain      string  `split_words:"true" desc:"JetStream domain; not set: that of the server connected to"`
+	InboxPrefix string  `split_words:"true" desc:"subject prefix of answers, where permissions ask for one (custom inbox prefix); not set: _INBOX"`
+}
+
+// StreamConfig holds the settings of one stream: SSEBRIDGE_STREAM_<NAME>_*.
+type StreamConfig struct {
+	Mapping Mapping `ignored:"true"`
+
+	Subject SubjectTemplate `split_words:"true" desc:"template of the public subject; not set: {subject}, the record's own; {subject.2}, {header.NAME}, {stream} and {json.path} are one token each"`
+	Filter  Patterns        `split_words:"true" desc:"upstream subjects to read (the consumer's filter_subjects); records outside are not seen at all, and losses between them are not told; not set: all"`
+	Event   NameTemplate    `split_words:"true" desc:"template of the event name; not set: none, so that pages get plain messages"`
+	Format  string          `split_words:"true" default:"data" choices:"data|envelope|base64" desc:"form of events for clients that ask for none: the payload, a JSON object around it, or the payload in base64"`
+	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all or a time as in RFC 3339"`
+	OnReset string          `split_words:"true" choices:"since|all|new|fail" desc:"as SSEBRIDGE_ON_RESET, for this stream; not set: the same"`
+}
+
+// variable returns a name as it appears in variables.
+func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
+
+func (c StreamConfig) prefix() string { return prefix + "_STREAM_" + variable(c.Mapping.Name) }
+
+func (c NATSConfig) prefix() string {
+	if c.Cluster == "" {
+		return prefix + "_NATS"
+	}
+	return prefix + "_NATS_" + variable(c.Cluster)
+}
+
+// readConfig reads the environment and returns all problems it finds.
+func readConfig() (*Config, []problem) {
+	c := new(Config)
+	problems := readSettings(prefix, &c.Process)
+	named := !slices.ContainsFunc(problems, func(p problem) bool { return strings.HasPrefix(string(p), prefix+"_STREAMS:") })
+	c.name()
+	problems = append(problems, c.clashes()...)
+	for i := range c.Clusters {
+		problems = append(problems, readSettings(c.Clusters[i].prefix(), &c.Clusters[i])...)
+		problems = append(problems, c.Clusters[i].validate()...)
+	}
+	for i := range c.Streams {
+		problems = append(problems, readSettings(c.Streams[i].prefix(), &c.Streams[i])...)
+		problems = append(problems, c.Streams[i].validate()...)
+		if c.Streams[i].OnReset == "" {
+			c.Streams[i].OnReset = c.Process.OnReset
+		}
+	}
+	problems = append(problems, c.Process.validate()...)
+	return c, append(problems, c.unknown(named)...)
+}
+
+// name enters the streams and clusters that SSEBRIDGE_STREAMS names.
+func (c *Config) name() {
+	clusters := map[string]bool{}
+	for _, m := range c.Process.Streams {
+		c.Streams = append(c.Streams, StreamConfig{Mapping: m})
+		if !clusters[m.Cluster] {
+			clusters[m.Cluster] = true
+			c.Clusters = append(c.Clusters, NATSConfig{Cluster: m.Cluster})
+		}
+	}
+}
+
+// settings lists every setting, in the order in which they are shown.
+func (c *Config) settings() []setting {
+	list := settingsOf(prefix, &c.Process)
+	for i := range c.Clusters {
+		list = append(list, settingsOf(c.Clusters[i].prefix(), &c.Clusters[i])...)
+	}
+	for i := range c.Streams {
+		list = append(list, settingsOf(c.Streams[i].prefix(), &c.Streams[i])...)
+	}
+	return list
+}
+
+// idPartBytes is the longest part of an event id for a stream of one partition,
+// besides the name: "~", ".", incarnation (32 bits in base36), ".", offset (63
+// bits), "=", proof (at most 2^62).
+const idPartBytes = 1 + 1 + 7 + 1 + 13 + 1 + 12
+
+// idFrameBytes is what an event id has besides its parts: version, ".", check.
+const idFrameBytes = 1 + 1 + 4
+
+func (c *ProcessConfig) validate() []problem {
+	var problems []problem
+	longest := idFrameBytes
+	for _, m := range c.Streams {
+		longest += len(m.Name) + idPartBytes
+	}
+	if longest > int(c.MaxIDBytes) && c.MaxIDBytes > 0 {
+		problems = append(problems, problemf(
+			"SSEBRIDGE_MAX_ID_BYTES=%d: an event id over all %d streams may take %d bytes: want fewer streams, shorter names or a larger limit",
+			c.MaxIDBytes, len(c.Streams), longest))
+	}
+	if c.HTTPListen == c.AdminListen && c.HTTPListen != "" && !strings.HasSuffix(string(c.HTTPListen), ":0") {
+		problems = append(problems, problemf("SSEBRIDGE_ADMIN_LISTEN=%q: is SSEBRIDGE_HTTP_LISTEN too: want another address", c.AdminListen))
+	}
+	switch c.HTTPPath {
+	case pathLive, pathReady, pathStartup:
+		problems = append(problems, problemf("SSEBRIDGE_HTTP_PATH=%q: is the path of a probe: want another", c.HTTPPath))
+	}
+	return problems
+}
+
+func (c *NATSConfig) validate() []problem {
+	var problems []problem
+	p := c.prefix()
+	if text := c.URL.check(); text != "" {
+		problems = append(problems, problemf("%s_URL: %s", p, text))
+	}
+	var ways []string
+	for _, way := range []struct {
+		name string
+		set  bool
+	}{
+		{"CREDS", c.Creds.IsSet()},
+		{"NKEY", c.Nkey.IsSet()},
+		{"PASSWORD", c.Password.IsSet()},
+		{"TOKEN", c.Token.IsSet()},
+	} {
+		if way.set {
+			ways = append(ways, p+"_"+way.name)
+		}
+	}
+	if len(ways) > 1 {
+		problems = append(problems, problemf("%s: want one way to authenticate", strings.Join(ways, " and ")))
+	}
+	if (c.User != "") != c.Password.IsSet() {
+		problems = append(problems, problemf("%s_USER and %s_PASSWORD: want both or neither", p, p))
+	}
+	if c.TLSCert.IsSet() != c.TLSKey.IsSet() {
+		problems = append(problems, problemf("%s_TLS_CERT and %s_TLS_KEY: want both or neither", p, p))
+	}
+	if strings.ContainsAny(c.Domain, " \t.*>") {
+		problems = append(problems, problemf("%s_DOMAIN=%q: want one token, without blanks and . * >", p, c.Domain))
+	}
+	if c.InboxPrefix != "" {
+		if pt, err := bridge.ParsePattern(c.InboxPrefix); err != nil || strings.ContainsAny(string(pt), "*>") {
+			problems = append(problems, problemf("%s_INBOX_PREFIX=%q: want a subject such as _INBOX_ssebridge, without wildcards", p, c.InboxPrefix))
+		}
+	}
+	return problems
+}
+
+func (c *StreamConfig) validate() []problem {
+	// Two overlapping filters of one consumer are refused by the broker (error
+	// 10138, "subject filters cannot overlap").
+	var problems []problem
+	for i, a := range c.Filter {
+		for _, b := range c.Filter[:i] {
+			if bridge.Pattern(a).Overlaps(bridge.Pattern(b)) {
+				problems = append(problems, problemf("%s_FILTER: %q and %q overlap: want patterns that no subject matches twice", c.prefix(), b, a))
+			}
+		}
+	}
+	return problems
+}
+
+// Origins is a list of web origins.
+type Origins []string
+
+// Decode reads origins such as https://app.example.com or http://localhost:*.
+func (o *Origins) Decode(text string) error {
+	var errs []error
+	*o = splitList(text)
+	for _, item := range *o {
+		if !validOrigin(item) {
+			errs = append(errs, fmt.Errorf("%q: want an origin such as https://app.example.com (scheme, host and, if it is not the default, port; nothing behind), or with any port http://localhost:*", item))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validOrigin reports whether text is an origin as browsers write it, so that
+// comparing it with theirs byte by byte can succeed.
+func validOrigin(text string) bool {
+	if host, ok := strings.CutSuffix(text, ":*"); ok {
+		text = host + ":1"
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme+"://"+u.Host != text || strings.ToLower(text) != text || u.Hostname() == "" {
+		return false
+	}
+	if strings.Contains(u.Host, "*") || (u.Scheme != "http" && u.Scheme != "https") {
+		return false
+	}
+	// Browsers leave out the default port, so an origin with it never matches.
+	_, port, err := net.SplitHostPort(u.Host)
+	return err != nil || port != map[string]string{"http": "80", "https": "443"}[u.Scheme]
+}
+
+func (o Origins) String() string { return strings.Join(o, ",") }

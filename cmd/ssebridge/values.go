@@ -1,0 +1,357 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// splitList splits a list at commas and new lines, trims its items and leaves
+// out the empty ones.
+func splitList(text string) []string {
+	var items []string
+	for item := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '\n' }) {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// Size is a number of bytes.
+type Size int64
+
+// sizeUnits are the units a size may have, largest first within each family.
+var sizeUnits = [...]struct {
+	suffix string
+	bytes  int64
+}{
+	{"GiB", 1 << 30},
+	{"MiB", 1 << 20},
+	{"KiB", 1 << 10},
+	{"GB", 1e9},
+	{"MB", 1e6},
+	{"kB", 1e3},
+	{"KB", 1e3},
+	{"B", 1},
+}
+
+func parseSize(text string) (Size, error) {
+	number, unit := strings.TrimSpace(text), int64(1)
+	for _, u := range sizeUnits {
+		if rest, ok := strings.CutSuffix(number, u.suffix); ok {
+			number, unit = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return 0, fmt.Errorf("%q: want a size such as 64MiB, 8MB or a number of bytes", text)
+	}
+	return Size(n * unit), nil
+}
+
+// Decode reads plain bytes or a number with a unit, such as 64MiB or 8MB.
+func (s *Size) Decode(text string) (err error) {
+	*s, err = parseSize(text)
+	return err
+}
+
+// Want says what a size looks like.
+func (s *Size) Want() string { return "a size such as 64MiB" }
+
+// String writes the size in the largest binary unit that divides it.
+func (s Size) String() string {
+	for _, u := range sizeUnits[:3] {
+		if n := int64(s); n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// Address is where a listener listens: host:port, with an empty host for all
+// interfaces and port 0 for any free one.
+type Address string
+
+// Decode reads host:port.
+func (a *Address) Decode(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: want %s", text, a.Want())
+	}
+	*a = Address(text)
+	return nil
+}
+
+// Want says what an address looks like.
+func (a *Address) Want() string { return "an address such as :8480 or 127.0.0.1:8481" }
+
+// Path is the path of a URL, without a slash at its end.
+type Path string
+
+// pathShape leaves out what would need escaping, and what a request router
+// would take for a wildcard.
+var pathShape = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
+
+// Decode reads a path such as /events.
+func (p *Path) Decode(text string) error {
+	if !pathShape.MatchString(text) {
+		return fmt.Errorf("%q: want %s", text, p.Want())
+	}
+	*p = Path(text)
+	return nil
+}
+
+// Want says what a path looks like.
+func (p *Path) Want() string {
+	return "a path such as /events: letters, digits and - . _ ~ between slashes, none at the end"
+}
+
+// Mapping maps a stream's configured name to what it follows.
+type Mapping struct {
+	Name     string // of the stream
+	Broker   string // nats
+	Cluster  string // "" for the default one
+	Upstream string // the broker's own name of it
+}
+
+func (m Mapping) String() string {
+	broker := m.Broker
+	if m.Cluster != "" {
+		broker += "@" + m.Cluster
+	}
+	return m.Name + "=" + broker + ":" + m.Upstream
+}
+
+// Mappings is the list of streams.
+type Mappings []Mapping
+
+// maxNameBytes bounds the name of a stream or cluster. Names are part of every
+// event id, which has to fit into a header.
+const maxNameBytes = 64
+
+var (
+	nameShape     = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
+	upstreamShape = regexp.MustCompile(`^[^\s.*>/\\]{1,255}$`) // what nats-server accepts as a stream name
+)
+
+// Decode reads items such as orders=nats:ORDERS or prices=nats@eu:PRICES.
+func (m *Mappings) Decode(text string) error {
+	var errs []error
+	taken := map[string]bool{}
+	for _, item := range splitList(text) {
+		one, err := parseMapping(item)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%q: %w", item, err))
+		case taken[one.Name]:
+			errs = append(errs, fmt.Errorf("%q: there is a stream called %s already", item, one.Name))
+		default:
+			taken[one.Name] = true
+			*m = append(*m, one)
+		}
+	}
+	if len(*m) == 0 && errs == nil {
+		errs = append(errs, errors.New("want "+m.Want()))
+	}
+	return errors.Join(errs...)
+}
+
+// Want says what the list looks like.
+func (m *Mappings) Want() string { return "a list such as orders=nats:ORDERS,prices=nats:PRICES" }
+
+func (m Mappings) String() string {
+	items := make([]string, len(m))
+	for i := range m {
+		items[i] = m[i].String()
+	}
+	return strings.Join(items, ",")
+}
+
+func parseMapping(item string) (Mapping, error) {
+	name, rest, ok := strings.Cut(item, "=")
+	broker, upstream, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 {
+		return Mapping{}, errors.New("want name=nats:STREAM")
+	}
+	broker, cluster, named := strings.Cut(strings.TrimSpace(broker), "@")
+	m := Mapping{strings.TrimSpace(name), broker, cluster, strings.TrimSpace(upstream)}
+	switch broker {
+	case "nats":
+	case "kafka", "nats-kv", "nats-core":
+		return Mapping{}, fmt.Errorf("broker %s is not available in this version: want nats", broker)
+	default:
+		return Mapping{}, fmt.Errorf("unknown broker %q: want nats", broker)
+	}
+	switch {
+	case !validName(m.Name):
+		return Mapping{}, fmt.Errorf("stream name %q: want %s", m.Name, wantName)
+	case named && !validName(cluster):
+		return Mapping{}, fmt.Errorf("cluster name %q: want %s", cluster, wantName)
+	case !upstreamShape.MatchString(m.Upstream):
+		return Mapping{}, fmt.Errorf("JetStream stream %q: want its name, without blanks and . * > / \\", m.Upstream)
+	}
+	return m, nil
+}
+
+const wantName = "a lower-case letter, then letters, digits, - and _, at most 64 in all"
+
+func validName(name string) bool { return len(name) <= maxNameBytes && nameShape.MatchString(name) }
+
+// Patterns is a list of subject patterns.
+type Patterns []string
+
+// Decode reads patterns such as orders.eu.>, orders.us.*.
+func (p *Patterns) Decode(text string) error {
+	var errs []error
+	*p = splitList(text)
+	for _, item := range *p {
+		if _, err := bridge.ParsePattern(item); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p Patterns) String() string { return strings.Join(p, ",") }
+
+// SubjectTemplate makes the public subject of a record; nil: the stream's own.
+type SubjectTemplate struct{ *bridge.Template }
+
+// Decode reads a template such as orders.{header.region}.{subject.2}.
+func (t *SubjectTemplate) Decode(text string) (err error) {
+	t.Template, err = bridge.ParseSubjectTemplate(text)
+	return err
+}
+
+func (t SubjectTemplate) String() string { return templateText(t.Template) }
+
+// NameTemplate makes the event name of a record; nil: none.
+type NameTemplate struct{ *bridge.Template }
+
+// Decode reads a template such as {header.type}.
+func (t *NameTemplate) Decode(text string) (err error) {
+	t.Template, err = bridge.ParseNameTemplate(text)
+	return err
+}
+
+func (t NameTemplate) String() string { return templateText(t.Template) }
+
+func templateText(t *bridge.Template) string {
+	if t == nil {
+		return ""
+	}
+	return t.String()
+}
+
+// StartSetting is where clients of a stream begin that bring no event id.
+type StartSetting struct{ bridge.Start }
+
+// Decode reads new, all or a time as in RFC 3339.
+func (s *StartSetting) Decode(text string) error {
+	switch text {
+	case "new":
+		s.Start = bridge.Start{Kind: bridge.StartNew}
+	case "all":
+		s.Start = bridge.Start{Kind: bridge.StartAll}
+	default:
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return fmt.Errorf("%q: want %s", text, s.Want())
+		}
+		s.Start = bridge.Start{Kind: bridge.StartAt, At: at}
+	}
+	return nil
+}
+
+// Want says which starts there are.
+func (s *StartSetting) Want() string { return "new, all or a time such as 2026-01-31T00:00:00Z" }
+
+func (s StartSetting) String() string {
+	switch s.Kind {
+	case bridge.StartAll:
+		return "all"
+	case bridge.StartAt:
+		return s.At.Format(time.RFC3339)
+	case bridge.StartNew:
+	}
+	return "new"
+}
+
+// Servers is a list of URLs that may carry credentials. Like [Secret] it is
+// decoded without errors and shown without what is secret.
+type Servers []string
+
+// serverSchemes are the schemes that nats.go dials.
+var serverSchemes = map[string]bool{"nats": true, "tls": true, "ws": true, "wss": true}
+
+// Decode takes the list as it is; check tells what is wrong with it.
+func (s *Servers) Decode(text string) error {
+	*s = splitList(text)
+	return nil
+}
+
+// Want says what the list looks like.
+func (s *Servers) Want() string {
+	return "a list of URLs such as nats://nats-1:4222,nats://nats-2:4222"
+}
+
+// parseServer reads one address. Like nats.go it takes nats:// for granted.
+func parseServer(text string) (*url.URL, error) {
+	if !strings.Contains(text, "://") {
+		text = "nats://" + text
+	}
+	return url.Parse(text)
+}
+
+// check returns what is wrong with the list, without quoting it.
+func (s Servers) check() string {
+	for i, text := range s {
+		if u, err := parseServer(text); err != nil || !serverSchemes[u.Scheme] || u.Hostname() == "" {
+			return fmt.Sprintf("item %d: want a URL with nats://, tls://, ws:// or wss:// and a host", i+1)
+		}
+	}
+	return ""
+}
+
+func (s Servers) String() string {
+	items := make([]string, len(s))
+	for i, text := range s {
+		u, err := parseServer(text)
+		if err != nil {
+			items[i] = redacted
+			continue
+		}
+		if u.User != nil { // user:password, or a token alone
+			u.User = url.User("redacted")
+		}
+		items[i] = u.String()
+	}
+	return strings.Join(items, ",")
+}
+
+// formatDuration writes a duration without the zero units at its end: 5m, not 5m0s.
+func formatDuration(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

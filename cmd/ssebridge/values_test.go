@@ -1,0 +1,127 @@
+package main
+
+import (
+	"math"
+	"testing"
+	"testing/fstest"
+	"time"
+)
+
+// Kubernetes, humans and docker write sizes differently; 8MB must not be 8MiB.
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "4096": 4096, "4096B": 4096, "64MiB": 64 << 20, "64 MiB": 64 << 20, "8MB": 8e6, "8kB": 8000, "8KB": 8000, "2GiB": 2 << 30, "1GB": 1e9, "1KiB": 1024,
+	} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "64M", "64mib", "9999999999GiB", "1e6", "0x10"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("%q: got %d, want an error", text, got)
+		}
+	}
+}
+
+// What `config` prints can be set again.
+func TestSizesAndDurationsReadBack(t *testing.T) {
+	for _, s := range []Size{0, 1, 1000, 1024, 4096, 5000, 1 << 20, 64 << 20, 3 << 30} {
+		if got, err := parseSize(s.String()); err != nil || got != s {
+			t.Errorf("%d prints as %q, which reads as %d, %v", s, s.String(), got, err)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "0", time.Second: "1s", 5 * time.Minute: "5m", time.Hour: "1h", 90 * time.Minute: "1h30m", 100 * time.Millisecond: "100ms", 61 * time.Second: "1m1s", 10 * time.Minute: "10m", 10 * time.Second: "10s",
+	} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("%d prints as %q, want %q", d, got, want)
+		}
+		if back, err := time.ParseDuration(want); err != nil || back != d {
+			t.Errorf("%q reads as %v, %v", want, back, err)
+		}
+	}
+}
+
+// An origin that is not written as browsers write it never matches, and the page
+// stays blank without anybody being told.
+func TestOrigins(t *testing.T) {
+	for _, text := range []string{"https://app.example.com", "http://localhost:8080", "http://localhost:*", "http://[::1]:3000", "http://127.0.0.1:*", "https://a.b:8443"} {
+		if !validOrigin(text) {
+			t.Errorf("%q is refused", text)
+		}
+	}
+	for _, text := range []string{
+		"*", "null", "app.example.com", "https://", "https://app.example.com/", "https://App.example.com", "https://*.example.com", "https://app.example.com:443", "http://x:80", "ftp://x", "https://u@x", "https://x?y", "http://x:*:*", "http://*:*",
+	} {
+		if validOrigin(text) {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
+// A container's memory limit is found without any setting.
+func TestMemoryFollowsTheControlGroup(t *testing.T) {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text + "\n")} }
+	for name, test := range map[string]struct {
+		root fstest.MapFS
+		want int64
+	}{
+		"version 2, own group": {fstest.MapFS{
+			"proc/self/cgroup":         file("0::/"),
+			"sys/fs/cgroup/memory.max": file("134217728"),
+		}, 128 << 20},
+		"version 2, parent's limit is smaller": {fstest.MapFS{
+			"proc/self/cgroup":                   file("0::/pod/app"),
+			"sys/fs/cgroup/pod/memory.max":       file("67108864"),
+			"sys/fs/cgroup/pod/app/memory.max":   file("134217728"),
+			"sys/fs/cgroup/pod/other/memory.max": file("1"),
+		}, 64 << 20},
+		"version 1": {fstest.MapFS{
+			"proc/self/cgroup": file("5:cpu,cpuacct:/x\n3:memory:/x"),
+			"sys/fs/cgroup/memory/x/memory.limit_in_bytes":     file("268435456"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":       file("9223372036854771712"),
+			"sys/fs/cgroup/cpu,cpuacct/x/memory.limit_in_byte": file("1"),
+		}, 256 << 20},
+		"no limit": {fstest.MapFS{
+			"proc/self/cgroup": file("0::/"), "sys/fs/cgroup/memory.max": file("max"),
+		}, math.MaxInt64},
+		"no control groups": {fstest.MapFS{}, math.MaxInt64},
+	} {
+		if got := cgroupMemory(test.root); got != test.want {
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+// MEMORY is half of what the process may use, never too little to work.
+func TestMemoryAndClientsAreDerived(t *testing.T) {
+	limited := func(text string) fstest.MapFS {
+		return fstest.MapFS{
+			"proc/self/cgroup":         {Data: []byte("0::/\n")},
+			"sys/fs/cgroup/memory.max": {Data: []byte(text)},
+		}
+	}
+	var c ProcessConfig
+	if got := c.memory(fstest.MapFS{}); got != 256<<20 {
+		t.Errorf("without limits: %v", got)
+	}
+	if got := c.memory(limited("1073741824")); got != 512<<20 {
+		t.Errorf("in 1 GiB: %v", got)
+	}
+	if got := c.memory(limited("33554432")); got != 32<<20 {
+		t.Errorf("in 32 MiB: %v", got)
+	}
+	c.Memory = 40 << 20
+	if got := c.memory(limited("1073741824")); got != 40<<20 {
+		t.Errorf("set to 40 MiB: %v", got)
+	}
+	for files, want := range map[uint64]int{1024: 896, 100: 128, 0: 0, math.MaxUint64: math.MaxInt32} {
+		if got := c.maxClients(files); got != want {
+			t.Errorf("%d open files: %d clients, want %d", files, got, want)
+		}
+	}
+	c.MaxClients = 7
+	if got := c.maxClients(1024); got != 7 {
+		t.Errorf("set to 7: %d", got)
+	}
+}
