@@ -215,7 +215,7 @@ func (t *Template) checkName() error {
 		return errors.New("it is empty")
 	}
 	for _, part := range t.parts {
-		if part.kind == literal && string(appendText(nil, []byte(part.text))) != part.text {
+		if part.kind == literal && (len(part.text) > maxNameBytes || string(appendText(nil, []byte(part.text))) != part.text) {
 			return fmt.Errorf("want text of at most %d bytes in UTF-8 without control characters", maxNameBytes)
 		}
 	}
