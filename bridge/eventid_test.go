@@ -206,6 +206,37 @@ func TestUnreadableIDsTellTheReason(t *testing.T) {
 	}
 }
 
+// Who looks into an id by hand is led to the byte.
+func TestUnreadableIDsTellThePlace(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		at   int
+	}{
+		{"1~orders.0.0 .0000", 12},
+		{"x", 0},
+		{sign("1~orders.0.0") + "0", 13},
+		{sign("1~orders.0.5~Prices.0.0"), 13},
+		{sign("1~orders.0.5~eu.0.0"), 13},
+		{sign("1~orders.0.5~prices.00.0"), 20},
+		{sign("1~orders.0.5~prices.0.7-01"), 24},
+		{sign("1~orders.0.5~prices.0.7=3-1=02"), 28},
+		{sign("1~orders.0.5~prices.0.7-1A"), 25},
+	} {
+		_, err := ParseID(c.text)
+		if e, ok := errors.AsType[*IDError](err); !ok || e.At != c.at {
+			t.Errorf("ParseID(%q): %v, want byte %d", c.text, err, c.at)
+		}
+	}
+}
+
+// Ids are written into buffers that already hold the event.
+func TestAppendKeepsWhatIsThere(t *testing.T) {
+	id := ID{{"orders", Position{7, []Place{{3, 0}}}}}
+	if got := string(id.Append([]byte("id: "))); got != "id: "+id.String() {
+		t.Errorf("Append gives %q, want %q", got, "id: "+id.String())
+	}
+}
+
 // The largest numbers that brokers have must fit, and so must the longest text.
 func TestIDReachesItsBounds(t *testing.T) {
 	long := strings.Repeat("a", MaxIDBytes-len(sign("1~.0.0")))
