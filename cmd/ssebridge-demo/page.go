@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"fmt"
 	"html/template"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // static is the page: plain HTML, CSS and JavaScript, nothing from elsewhere.
@@ -51,4 +54,21 @@ func page(events *url.URL) (http.Handler, error) {
 		h.Set("Cache-Control", "no-cache") // the next build may have another page
 		mux.ServeHTTP(w, r)
 	}), nil
+}
+
+// servePage serves the page until ctx ends.
+func servePage(ctx context.Context, l net.Listener, handler http.Handler) error {
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	closed := make(chan error, 1) // the one result of Close
+	stop := context.AfterFunc(ctx, func() { closed <- srv.Close() })
+	err := srv.Serve(l)
+	if !stop() {
+		return <-closed
+	}
+	return fmt.Errorf("serve the page: %w", err)
 }
