@@ -1,0 +1,61 @@
+// Package sink is what clients talk to: it reads a request, opens a follower for
+// it, writes what the follower returns as Server-Sent Events, and says goodbye.
+//
+//	GET /events?subject=orders.>          Options.Open
+//	      │                                    │
+//	      ▼                                    ▼
+//	  subscription ──► clients (the door) ──► Follower ──► response ──► socket
+//	      │ 400 404 406     │ overload, drain     ▲  follow: the only loop
+//	      ▼                 ▼                     │
+//	   problem           closing block         Encoder: the bytes of every block
+//
+// The package knows nothing of brokers, and treats an event id as text. How
+// bytes reach a socket is in writer.go alone.
+//
+// # Requests
+//
+// Options.Path serves all streams, Path/name one. Parameters are subject and
+// stream (both repeatable), lastEventId (also last-event-id, lastEventID,
+// last_event_id), start, format, on-reset, names and control. The header
+// Last-Event-ID wins over the parameter, as a browser reconnects with the old
+// query and the newer header; an empty one counts as none.
+//
+// # Responses
+//
+// Every status but 200 ends a browser's EventSource for good. Whatever passes by
+// itself is therefore answered 200 with one closing block, which has a reason
+// (overload, drain, max-age), a retry and the id to come back with, and a clean
+// end. What does not pass is a problem (RFC 9457) with a stable code:
+//
+//	400 bad-query            the query is not percent-encoded pairs
+//	400 unknown-parameter    no parameter has this name
+//	400 duplicate-parameter  only subject and stream may be repeated
+//	400 bad-parameter        the value is none of those expected
+//	400 bad-subject          not a pattern
+//	400 too-many-subjects    over the limit of one request
+//	400 unreadable-id        an event id in the query that nobody can read
+//	404 unknown-stream       no stream of this name is configured
+//	404 no-stream            no stream has subjects that match
+//	404 refused-stream       the stream is of a kind that is not served
+//	404 not-found            nothing is served at the path
+//	405 method-not-allowed   streams are read with GET
+//	406 not-acceptable       Accept leaves text/event-stream out
+//	410 reset                the position is gone, and on-reset=fail was asked for
+//	500 internal             a mistake of the bridge, told in its log
+//
+// # Invariants
+//
+//   - The id is the last line of every block, and a response ends behind a block
+//     unless the connection fails: an id never covers an event that its client
+//     did not get.
+//   - No byte of a record or of a request begins a line of the stream.
+//   - A client that takes nothing for the write timeout is closed; nothing is
+//     queued for it meanwhile.
+//   - Closing carries the follower's id, so a client goes on exactly there.
+//
+// # Tests
+//
+// Everything with time runs under testing/synctest over in-memory connections,
+// read by the independent client of ssetest; the encoder is fuzzed against that
+// parser.
+package sink

@@ -1,0 +1,135 @@
+package sink
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// The codes of problems. Clients act on them: a code never changes its meaning
+// and is never used again. The package comment lists them for readers.
+const (
+	codeBadQuery           = "bad-query"
+	codeUnknownParameter   = "unknown-parameter"
+	codeDuplicateParameter = "duplicate-parameter"
+	codeBadParameter       = "bad-parameter"
+	codeBadSubject         = "bad-subject"
+	codeTooManySubjects    = "too-many-subjects"
+	codeUnreadableID       = "unreadable-id"
+	codeUnknownStream      = "unknown-stream"
+	codeNoStream           = "no-stream"
+	codeRefusedStream      = "refused-stream"
+	codeNotFound           = "not-found"
+	codeMethod             = "method-not-allowed"
+	codeNotAcceptable      = "not-acceptable"
+	codeReset              = "reset"
+	codeOverload           = "overload"
+	codeInternal           = "internal"
+)
+
+// kinds says for every code which status, title and advice go with it. Status
+// 200 is that of a response that begins and ends with a closing block, as every
+// other one ends a browser's EventSource for good.
+var kinds = map[string]struct {
+	status        int
+	title, advice string
+}{
+	codeBadQuery:           {http.StatusBadRequest, "The query cannot be read", "Percent-encode the values of parameters."},
+	codeUnknownParameter:   {http.StatusBadRequest, "There is no such parameter", "Parameters are subject, stream, lastEventId, start, format, on-reset, names and control."},
+	codeDuplicateParameter: {http.StatusBadRequest, "The parameter is given more than once", "Only subject and stream may be repeated."},
+	codeBadParameter:       {http.StatusBadRequest, "The value of the parameter cannot be used", "Change the value to one that is expected."},
+	codeBadSubject:         {http.StatusBadRequest, "The subject is not a pattern", "Patterns are tokens with dots between them, such as orders.*.created or orders.>; * is one token, > is the rest."},
+	codeTooManySubjects:    {http.StatusBadRequest, "There are too many subjects", "Use a pattern that covers several of them, or a second connection."},
+	codeUnreadableID:       {http.StatusBadRequest, "The event id cannot be read", "Pass on the id of an event unchanged, or none to start afresh."},
+	codeUnknownStream:      {http.StatusNotFound, "There is no such stream", "Check the name; repeat the parameter for several streams, as lists are not split."},
+	codeNoStream:           {http.StatusNotFound, "No stream has such subjects", "Check the subjects against those of the streams."},
+	codeRefusedStream:      {http.StatusNotFound, "The stream cannot be served", "Ask the operator: the log of the bridge says why."},
+	codeNotFound:           {http.StatusNotFound, "Nothing is here", "Check the path."},
+	codeMethod:             {http.StatusMethodNotAllowed, "The method is not allowed", "Use GET."},
+	codeNotAcceptable:      {http.StatusNotAcceptable, "The response would not be acceptable", "Accept text/event-stream."},
+	codeReset:              {http.StatusGone, "The position is no longer there", "Connect without an event id to start afresh."},
+	codeOverload:           {http.StatusOK, "There are too many clients", "Come back later."},
+	codeInternal:           {http.StatusInternalServerError, "The bridge made a mistake", "Try again; if it stays, ask the operator."},
+}
+
+// errorCodes says which code an error has that comes from the bridge. The first
+// that fits counts.
+var errorCodes = []struct {
+	err  error
+	code string
+}{
+	{bridge.ErrNoStream, codeNoStream},
+	{bridge.ErrRefused, codeRefusedStream},
+	{bridge.ErrTooManyFeeds, codeOverload},
+	{bridge.ErrTooManyFilters, codeOverload},
+	{bridge.ErrUnavailable, codeOverload}, // passes, as far as the client is concerned
+	{bridge.ErrMissing, codeOverload},
+}
+
+// problem is an error as clients see it (RFC 9457).
+type problem struct {
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	Parameter string `json:"parameter,omitempty"` // which one of the request, as it was spelled
+	Advice    string `json:"advice"`
+}
+
+// maxDetailBytes bounds the detail of a problem, which may quote the request.
+const maxDetailBytes = 400
+
+// newProblem makes the problem of a code. parameter may be empty.
+func newProblem(code, parameter, detail string) *problem {
+	k := kinds[code]
+	return &problem{k.title, k.status, shorten(detail, maxDetailBytes), code, shorten(parameter, 64), k.advice}
+}
+
+// problemOf returns an error as a problem. The text of errors that were not made
+// for clients stays here.
+func problemOf(err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if reset, ok := errors.AsType[*bridge.ResetError](err); ok {
+		return newProblem(codeReset, "", fmt.Sprintf("stream %q: reset %s, and on-reset=fail asked for an end", reset.Stream, reset.Finding.Reason))
+	}
+	for _, e := range errorCodes {
+		if errors.Is(err, e.err) {
+			return newProblem(e.code, "", e.err.Error())
+		}
+	}
+	return newProblem(codeInternal, "", "the log of the bridge has the reason")
+}
+
+// Error returns the detail.
+func (p *problem) Error() string { return p.Detail }
+
+// write sends the problem as the whole response.
+func (p *problem) write(w http.ResponseWriter) {
+	body, err := json.Marshal(p) // escapes what HTML could read, and repairs UTF-8
+	if err != nil {
+		http.Error(w, p.Code, p.Status)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// shorten cuts a text to at most n bytes, at a character.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}

@@ -1,0 +1,151 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// headWait is how long the head of a response waits for its first block. They
+// leave in one write then, as a head that a proxy cuts in two ends a browser's
+// EventSource for good.
+const headWait = time.Second
+
+// pieceBytes is how much is written under one deadline. It bounds how slow a
+// client may be without being cut: this much in every write timeout.
+const pieceBytes = 16 << 10
+
+// errHeadWait is the cause of a first wait that took too long.
+var errHeadWait = errors.New("first block takes long")
+
+// errClientGone reports a client that takes no more bytes.
+var errClientGone = errors.New("client takes no more bytes")
+
+// follow writes what f returns to out until either ends, or ctx does, and
+// returns the reason. Last blocks that come with an error are written only if
+// the response has begun, because until then a status can say it.
+func follow(ctx context.Context, f Follower, out *response) error {
+	first, stop := context.WithTimeoutCause(ctx, headWait, errHeadWait)
+	units, err := f.Next(first)
+	stop()
+	if errors.Is(err, errHeadWait) {
+		if err := out.write(nil); err != nil {
+			return err
+		}
+		units, err = f.Next(ctx)
+	}
+	for {
+		if len(units) > 0 && (err == nil || out.begun) {
+			if err := out.write(units); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		units, err = f.Next(ctx)
+	}
+}
+
+// response writes an event stream through an http.ResponseWriter. All methods
+// but abort are for the handler's goroutine.
+type response struct {
+	w       http.ResponseWriter
+	timeout time.Duration
+	shared  bool // the connection carries other responses too (HTTP/2)
+	begun   bool // the head is written, though it may not have left
+
+	mu      sync.Mutex
+	control *http.ResponseController // whose deadlines mu guards
+	ended   bool                     // aborted, or finished: no deadline is set any more
+}
+
+// begin writes the head, once.
+func (o *response) begin() {
+	if o.begun {
+		return
+	}
+	o.begun = true
+	header := o.w.Header()
+	header.Set("Content-Type", "text/event-stream; charset=utf-8")
+	header.Set("Cache-Control", "no-cache, no-transform")
+	header.Set("X-Accel-Buffering", "no") // nginx holds back the whole stream without it
+	o.w.WriteHeader(http.StatusOK)
+}
+
+// write sends blocks, and the head before them, to the client. It fails when
+// the client takes nothing for the timeout.
+func (o *response) write(units [][]byte) error {
+	o.begin()
+	if err := o.extend(); err != nil {
+		return err
+	}
+	written := 0
+	for _, unit := range units {
+		for len(unit) > 0 {
+			if written >= pieceBytes {
+				written = 0
+				if err := o.extend(); err != nil {
+					return err
+				}
+			}
+			n, err := o.w.Write(unit[:min(len(unit), pieceBytes-written)])
+			if err != nil {
+				return fmt.Errorf("%w: %w", errClientGone, err)
+			}
+			unit, written = unit[n:], written+n
+		}
+	}
+	if err := o.control.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	if o.shared {
+		// An HTTP/2 stream is reset when its deadline passes, whether or not there
+		// is something to write.
+		return o.setDeadline(time.Time{})
+	}
+	return nil
+}
+
+// extend gives the client the whole timeout again.
+func (o *response) extend() error { return o.setDeadline(time.Now().Add(o.timeout)) }
+
+func (o *response) setDeadline(t time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return errClientGone
+	}
+	if err := o.control.SetWriteDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return nil
+}
+
+// abort makes writes fail, one that is under way too. It may be called at any
+// time and from any goroutine.
+func (o *response) abort() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ended {
+		o.ended = true
+		_ = o.control.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// finish is called before the handler returns, and leaves time for the end of
+// the response, which net/http writes then.
+func (o *response) finish() {
+	if o.begun {
+		_ = o.extend()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+}
