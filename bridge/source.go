@@ -46,8 +46,10 @@ type Receiver interface {
 type ChangeKind uint8
 
 const (
-	// Started is the first change of a Tail: Position is where live begins, the
-	// end of the log. Records and findings only come after it. It is sent once.
+	// Started tells where live begins: Position, the end of the log. Records and
+	// findings only come after it; Waiting may come before. It is sent once, and
+	// again only when the stream has another incarnation with the same history up
+	// to the live position (a backup was restored), which Position then names.
 	Started ChangeKind = iota
 	// Moved: the live place of Partition moved on to Place over offsets that
 	// hold no record to show (deleted at the end of the log, control batches).
