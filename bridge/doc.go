@@ -1,5 +1,5 @@
-// Package bridge holds the words that all parts of ssebridge share, and the live
-// path that is made of them. It knows neither brokers nor HTTP: those are
+// Package bridge holds the words that all parts of ssebridge share, and the
+// live path that is made of them. It knows neither brokers nor HTTP: those are
 // sources and sinks, which import it and never each other.
 //
 // # The data
@@ -17,8 +17,8 @@
 //	client     a cursor into its group; nothing is queued for it
 //
 // Nothing is stored. The broker is the history, and the event id is the cursor:
-// an [ID] names, for each stream of a subscription, a [Position], which is for each
-// partition the next offset to read ([Place]) with a [Proof] of the record
+// an [ID] names, for each stream of a subscription, a [Position], which is for
+// each partition the next offset to read ([Place]) with a [Proof] of the record
 // before it. Any replica can go on from any id.
 //
 //	feed's ring     …  orders 7   prices 41   orders 8  …
@@ -26,10 +26,10 @@
 //	                   prices 41  prices 42   prices 42
 //
 // A client whose position is not in the ring is brought there by the package
-// replay, which reads older records from the broker in chunks that clients share
-// ([ChunkReader]). Before that a [Verifier] judges the position: it is exact, or
-// each [Finding] says which records are lost (gap) or that the history is not the one
-// that the client has seen (reset).
+// replay, which reads older records from the broker in chunks that clients
+// share ([ChunkReader]). Before that a [Verifier] judges the position: it is
+// exact, or each [Finding] says which records are lost (gap) or that the
+// history is not the one that the client has seen (reset).
 //
 // A public subject is dotted tokens, made of a record by a [Template]; a
 // [Pattern] matches subjects, a [Filter] is a set of patterns in normal form,
@@ -67,8 +67,8 @@
 //
 // Event ids, patterns, templates and JSON members are fuzzed; what patterns say
 // of each other is compared with all subjects over a small alphabet, the trie
-// with the filters it holds. Ids of each released version are kept in testdata and
-// read by all later ones. Sources are held to the contract by one suite, in
+// with the filters it holds. Ids of each released version are kept in testdata
+// and read by all later ones. Sources are held to the contract by one suite, in
 // sources/sourcetest, which also has a faithful broker in memory; the live path
 // runs over that broker in simulated time, with seeded schedules, and each
 // client's history is compared with the broker's.

@@ -37,10 +37,10 @@ const (
 // with numbers in base 36, lower case and without leading zeros; places stand
 // in the order of their partitions. Each position has exactly one text.
 //
-// Some clients keep an id that was cut in the middle. No beginning of an id is an id:
-// the check follows the third '.' of the last stream, and what is cut there is
-// short of its four characters, while a stream that is cut has at most two.
-// Changes elsewhere are what the check is for.
+// Some clients keep an id that was cut in the middle. No beginning of an id is
+// an id: the check follows the third '.' of the last stream, and what is cut
+// there is short of its four characters, while a stream that is cut has at most
+// two. Changes elsewhere are what the check is for.
 type ID []IDPart
 
 // IDPart is one stream's part of an [ID].
@@ -200,9 +200,9 @@ func parseIDNumber(s string, most uint64, at int) (uint64, error) {
 
 // Append appends the text of the id to dst. An ID without streams has none. A
 // position without places is written with the zero place of partition 0, which
-// is equal. An offset below 0 and a proof above 2^62, which no source makes, are
-// written as 0 and as no proof. Text longer than [MaxIDBytes] is no id any more:
-// who opens a subscription sees to it that its ids stay shorter.
+// is equal. An offset below 0 and a proof above 2^62, which no source makes,
+// are written as 0 and as no proof. Text longer than [MaxIDBytes] is no id any
+// more: who opens a subscription sees to it that its ids stay shorter.
 func (id ID) Append(dst []byte) []byte {
 	if len(id) == 0 {
 		return dst

@@ -80,7 +80,8 @@ func (f Filter) Patterns() []Pattern { return slices.Clone(f.patterns) }
 // for the zero Filter.
 func (f Filter) Key() string { return f.key }
 
-// String returns the patterns with blanks between them, ">" for the zero Filter.
+// String returns the patterns with blanks between them, ">" for the zero
+// Filter.
 func (f Filter) String() string {
 	if f.patterns == nil {
 		return string(everything)

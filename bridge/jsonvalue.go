@@ -91,7 +91,8 @@ func (s *jsonScanner) string() (raw []byte, ok bool) {
 	return nil, false
 }
 
-// bare takes everything up to the next delimiter: a number, a word, or nonsense.
+// bare takes everything up to the next delimiter: a number, a word, or
+// nonsense.
 func (s *jsonScanner) bare() []byte {
 	s.peek()
 	end := bytes.IndexAny(s.rest, " \t\r\n,:]}[{\"")

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ValidStreamName returns nil if name may be the configured name of a stream:
-// a lower-case letter, then lower-case letters, digits, '_' and '-'. An event id
+// ValidStreamName returns nil if name may be the configured name of a stream: a
+// lower-case letter, then lower-case letters, digits, '_' and '-'. An event id
 // relies on it, because its separators '.' and '~' can then never be in a name.
 func ValidStreamName(name string) error {
 	if name == "" {
@@ -21,8 +21,8 @@ func ValidStreamName(name string) error {
 	return nil
 }
 
-// ReservedName reports whether an event name belongs to the bridge itself, or to
-// EventSource, which fires open, error and message events of its own.
+// ReservedName reports whether an event name belongs to the bridge itself, or
+// to EventSource, which fires open, error and message events of its own.
 func ReservedName(name string) bool {
 	switch name {
 	case "connected", "position", "caught-up", "gap", "reset", "closing", "expiring",

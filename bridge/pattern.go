@@ -36,11 +36,11 @@ func (e *PatternError) Error() string {
 	return fmt.Sprintf("pattern %.64q: at byte %d: want %s", e.Pattern, e.Position, e.Expected)
 }
 
-// ParsePattern returns the text as a pattern, or a [*PatternError]. A pattern has
-// at most 1024 bytes and 64 tokens, each with at least one character, and
-// neither white space nor control characters. '*' and '>' stand for whole tokens; as
-// part of a token they are refused, because who writes "orders*" means
-// something else than a star.
+// ParsePattern returns the text as a pattern, or a [*PatternError]. A pattern
+// has at most 1024 bytes and 64 tokens, each with at least one character, and
+// neither white space nor control characters. '*' and '>' stand for whole
+// tokens; as part of a token they are refused, because who writes "orders*"
+// means something else than a star.
 func ParsePattern(s string) (Pattern, error) {
 	fault := func(at int, expected string) (Pattern, error) {
 		return "", &PatternError{s, at, expected}

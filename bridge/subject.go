@@ -20,8 +20,8 @@ const tokenCut = "%~"
 // absentToken stands for a value that is absent or empty.
 const absentToken = "_"
 
-// AppendToken appends value to dst as exactly one token of a subject, of at most
-// 256 bytes. Different values give different tokens:
+// AppendToken appends value to dst as exactly one token of a subject, of at
+// most 256 bytes. Different values give different tokens:
 //
 //   - '%', '.', '*', '>', white space, control characters and bytes that are not
 //     UTF-8 are written as %XX, each byte in two upper-case hexadecimal digits;

@@ -74,8 +74,8 @@ const (
 
 const knownPlaceholders = "{stream}, {topic}, {key}, {partition}, {header.NAME}, {json.PATH}, {subject} and {subject.N}"
 
-// ParseSubjectTemplate parses a template for public subjects. What it renders is
-// always a subject: {subject} has to be a token of its own, and text outside
+// ParseSubjectTemplate parses a template for public subjects. What it renders
+// is always a subject: {subject} has to be a token of its own, and text outside
 // of braces may have what a subject may.
 func ParseSubjectTemplate(s string) (*Template, error) {
 	t, err := parseTemplate(s, false)
@@ -166,8 +166,8 @@ func parsePlaceholder(inner string) (templatePart, error) {
 }
 
 // shape returns the template of subjects as text, with the stream's name for
-// {stream}, '>' for {subject}, and '*' for each other placeholder, even if it is
-// only part of a token.
+// {stream}, '>' for {subject}, and '*' for each other placeholder, even if it
+// is only part of a token.
 func (t *Template) shape(stream string) string {
 	var text []byte
 	for _, part := range t.parts {
@@ -228,8 +228,9 @@ func (t *Template) checkName() error {
 // String returns the text that the template was parsed from.
 func (t *Template) String() string { return t.text }
 
-// UsesSubject reports whether the template has {subject}, so that what it renders
-// depends on the subjects of the broker's stream as a whole (see [Template.Space]).
+// UsesSubject reports whether the template has {subject}, so that what it
+// renders depends on the subjects of the broker's stream as a whole (see
+// [Template.Space]).
 func (t *Template) UsesSubject() bool {
 	return slices.ContainsFunc(t.parts, func(p templatePart) bool { return p.kind == originTokens })
 }
@@ -315,7 +316,8 @@ func (p *templatePart) value(room []byte, stream string, r *Record) []byte {
 	return nil
 }
 
-// appendOriginToken appends a token of the broker's subject, which needs no escaping.
+// appendOriginToken appends a token of the broker's subject, which needs no
+// escaping.
 func appendOriginToken(dst []byte, token string) []byte {
 	if token == "" {
 		token = absentToken
@@ -388,8 +390,8 @@ func (t *Template) Space(stream string, subjects []Pattern) []Pattern {
 		filled := slices.Clone(tokens)
 		filled[at] = string(subject)
 		if head, open := strings.CutSuffix(string(subject), string(everything)); open {
-			// Tokens behind '>' only say how many there are at least: "orders.>"
-			// with "x.y" behind it is within "orders.*.*.>".
+			// Tokens behind '>' only say how many there are at least:
+			// "orders.>" with "x.y" behind it is within "orders.*.*.>".
 			filled = append(filled[:at], head+strings.Repeat("*.", len(tokens)-at-1)+string(everything))
 		}
 		space[i] = Pattern(strings.Join(filled, "."))

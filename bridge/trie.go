@@ -6,8 +6,8 @@ import (
 )
 
 // Trie finds the values whose filters match a subject. A lookup costs the
-// matches, not the number of filters. The zero Trie is empty and ready. It is not
-// safe for concurrent use, lookups included.
+// matches, not the number of filters. The zero Trie is empty and ready. It is
+// not safe for concurrent use, lookups included.
 //
 //	root ─ orders ─┬─ eu ─ 4711     "orders.eu.4711"
 //	               ├─ *  ─ 4711     "orders.*.4711"
@@ -41,8 +41,8 @@ type trieSeat[T comparable] struct {
 	count int // how often it was added there
 }
 
-// Add registers v for what the filter matches. A value may be added with several
-// filters, also with the same one again; each Add needs its own Remove.
+// Add registers v for what the filter matches. A value may be added with
+// several filters, also with the same one again; each Add needs its own Remove.
 func (t *Trie[T]) Add(f Filter, v T) {
 	if t.root == nil {
 		t.root, t.entries = &trieNode[T]{}, make(map[T]*trieEntry[T])
@@ -87,8 +87,8 @@ func (t *Trie[T]) Remove(f Filter, v T) {
 	}
 }
 
-// Match appends to dst every value that was added with a filter that matches the
-// subject, each once, in no particular order.
+// Match appends to dst every value that was added with a filter that matches
+// the subject, each once, in no particular order.
 func (t *Trie[T]) Match(subject string, dst []T) []T {
 	if t.root == nil {
 		return dst
@@ -167,7 +167,8 @@ func (n *trieNode[T]) grow(token string) *trieNode[T] {
 	return next
 }
 
-// prune removes the node, and then its parents, as long as nothing hangs on them.
+// prune removes the node, and then its parents, as long as nothing hangs on
+// them.
 func (n *trieNode[T]) prune() {
 	for n.parent != nil && len(n.entries) == 0 && len(n.children) == 0 && n.star == nil && n.rest == nil {
 		up := n.parent
