@@ -93,7 +93,7 @@ func (h *Handler) allowOrigin(header http.Header, r *http.Request) {
 	case checkOrigin(origin, false) == nil:
 		h.refusedOrigin.Do(func() {
 			h.log.Warn("a page of another origin was refused; later ones are not logged", "origin", shorten(origin, 200),
-				"to allow it", "SSEBRIDGE_CORS_ORIGINS="+strings.Join(append(slices.Clone(h.opt.Origins.texts), shorten(origin, 200)), ","))
+				"to_allow_it", "SSEBRIDGE_CORS_ORIGINS="+strings.Join(append(slices.Clone(h.opt.Origins.texts), shorten(origin, 200)), ","))
 		})
 	}
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -57,13 +58,14 @@ type bench struct {
 	listener *pipeListener
 	opened   chan *script // every follower that was opened
 	stop     context.CancelFunc
-	ended    chan error
+	ended    chan struct{}
+	err      error // with which the server ended
 }
 
 // start serves by o, with o.Open replaced, until the test ends.
 func start(t *testing.T, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, listener: newPipeListener(), opened: make(chan *script, 100), ended: make(chan error, 1)} // opened: as many as a test connects
+	b := &bench{t: t, listener: newPipeListener(), opened: make(chan *script, 1), ended: make(chan struct{})}
 	if o.Open == nil {
 		o.Open = func(_ context.Context, sub bridge.Subscription) (Follower, error) {
 			s := &script{sub: sub, steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
@@ -79,7 +81,10 @@ func start(t *testing.T, o Options) *bench {
 	b.server = NewServer(b.handler, ServerOptions{WriteTimeout: o.WriteTimeout, Logger: o.Logger})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	go func() { b.ended <- b.server.Run(ctx, b.listener) }()
+	go func() {
+		defer close(b.ended)
+		b.err = b.server.Run(ctx, b.listener)
+	}()
 	t.Cleanup(func() {
 		stop()
 		<-b.ended
@@ -110,7 +115,7 @@ func (b *bench) open(c *ssetest.Client) (*ssetest.Stream, *script) {
 	if r.err != nil {
 		b.t.Fatal(r.err)
 	}
-	b.t.Cleanup(func() { r.s.Close() })
+	b.t.Cleanup(r.s.Close)
 	b.next(r.s, ssetest.Event{Type: "connected", Data: "{}", ID: "1"})
 	return r.s, f
 }
@@ -139,6 +144,11 @@ func (b *bench) next(s *ssetest.Stream, want ssetest.Event) {
 	if got, err := s.Next(ctx); got != want || err != nil {
 		b.t.Fatalf("got %q, %v, want %q", got, err, want)
 	}
+}
+
+// send writes text to a connection whose other side may not read all of it.
+func send(c net.Conn, text string) {
+	go func() { _, _ = io.WriteString(c, text) }()
 }
 
 // pipeListener accepts in-memory connections without any buffer: what one side

@@ -68,11 +68,15 @@ func NewServer(h http.Handler, o ServerOptions) *Server {
 // Clients should have been seen off before ([Handler.Drain]).
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
-	served := make(chan error, 1) // so that the sender never waits
-	go func() { served <- s.http.Serve(ln) }()
+	var served error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		served = s.http.Serve(ln)
+	}()
 	select {
-	case err := <-served:
-		return errors.Join(fmt.Errorf("serve http on %s: %w", ln.Addr(), err), s.http.Close())
+	case <-ended:
+		return errors.Join(fmt.Errorf("serve http on %s: %w", ln.Addr(), served), s.http.Close())
 	case <-ctx.Done():
 	}
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
@@ -80,7 +84,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	if err := s.http.Shutdown(grace); err != nil {
 		_ = s.http.Close()
 	}
-	<-served
+	<-ended
 	return context.Cause(ctx)
 }
 

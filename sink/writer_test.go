@@ -104,7 +104,7 @@ func TestSlowClientIsNotClosedWhileItTakesBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer near.Close()
-		io.WriteString(near, "GET /events HTTP/1.0\r\nHost: bridge.test\r\n\r\n")
+		send(near, "GET /events HTTP/1.0\r\nHost: bridge.test\r\n\r\n")
 		f := <-b.opened
 		block := "data: " + strings.Repeat("x", 256<<10) + "\n\n"
 		f.steps <- step{blocks: block}

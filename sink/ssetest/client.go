@@ -173,7 +173,7 @@ func (s *Stream) ReadAll(ctx context.Context) ([]byte, error) {
 }
 
 // Close closes the connection.
-func (s *Stream) Close() error { return s.conn.Close() }
+func (s *Stream) Close() { _ = s.conn.Close() }
 
 // Reset closes the connection so that the server sees a reset where the
 // operating system can do that, and not an orderly close.
