@@ -52,10 +52,11 @@ func (a *asker) view(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// recent returns the last answer if it is young, and nil otherwise.
+// recent returns the last answer if it is young and many ask at once, so that
+// another question would have to wait, and nil otherwise.
 func (a *asker) recent(age time.Duration) *view {
 	v := a.last.Load()
-	if v == nil || time.Since(v.asked) > age {
+	if v == nil || time.Since(v.asked) > age || !a.views.busy() {
 		return nil
 	}
 	return v

@@ -109,7 +109,7 @@ func (r *chunkReader) add(records []bridge.Record) {
 			}
 			continue
 		case rec.Offset >= r.q.Limit:
-			r.chunk.End, r.chunk.Skip = r.q.Limit, rec.Offset
+			r.skip(rec.Offset)
 			return
 		case r.bytes <= 0:
 			return
@@ -117,6 +117,15 @@ func (r *chunkReader) add(records []bridge.Record) {
 		r.chunk.Records = append(r.chunk.Records, *rec)
 		r.chunk.End = rec.Offset + 1
 		r.bytes -= rec.MemoryBytes()
+	}
+}
+
+// skip ends the chunk at its limit: there are no records up to an offset that is
+// not below it.
+func (r *chunkReader) skip(to bridge.Offset) {
+	r.chunk.End = r.q.Limit
+	if to > r.q.Limit {
+		r.chunk.Skip = to
 	}
 }
 
@@ -135,13 +144,13 @@ func (r *chunkReader) ask(ctx context.Context, next bridge.Offset, take bool) (d
 	if m == nil {
 		r.chunk.End = max(r.chunk.End, min(r.q.Limit, v.end))
 		if v.end > r.q.Limit {
-			r.chunk.Skip = v.end
+			r.skip(v.end)
 		}
 		return true, nil
 	}
 	at := bridge.Offset(m.Seq)
 	if at >= r.q.Limit {
-		r.chunk.End, r.chunk.Skip = r.q.Limit, at
+		r.skip(at)
 		return true, nil
 	}
 	r.chunk.End = max(r.chunk.End, at)

@@ -305,7 +305,7 @@ func (t *tail) found(ctx context.Context, v *view, f bridge.Finding) error {
 		if err != nil {
 			return err
 		}
-		f.Next, f.Open = v.from(f.Next, pl), false
+		f.Next = v.from(f.Next, pl)
 	}
 	t.pos, t.last = f.Next.Clone(), time.Time{}
 	t.out.Change(bridge.Change{Kind: bridge.Found, Finding: f})

@@ -20,6 +20,9 @@ const (
 
 // Verify implements [bridge.Verifier].
 func (s *Source) Verify(ctx context.Context, pos bridge.Position, known bridge.Known) (bridge.Verdict, error) {
+	if ctx.Err() != nil {
+		return bridge.Verdict{}, context.Cause(ctx)
+	}
 	if v := s.cold.recent(recentAge); v != nil {
 		if f, beyond, err := s.judge(ctx, s.cold, v, pos, known); err == nil && f == nil && !beyond && v.current(s) {
 			return v.verdict(nil), nil
