@@ -55,6 +55,8 @@ const (
 	// hold no record to show (deleted at the end of the log, control batches).
 	Moved
 	// Found: a gap or a reset, as Finding says. The live position is its Next.
+	// Where the broker does not name the place to go on the finding is Open, and
+	// Next is what the reader has chosen.
 	Found
 	// Grown: the stream has Partitions partitions now; new ones begin at place 0.
 	Grown
@@ -66,7 +68,7 @@ const (
 	// Reading: the stream is being read (again).
 	Reading
 	// Spaced: the broker told the stream's own subjects, Subjects. It comes before
-	// Started; brokers without subjects never send it.
+	// Started, and again when they change; brokers without subjects never send it.
 	Spaced
 )
 

@@ -273,6 +273,21 @@ func (b *Broker) Recreate(partitions int) {
 	})
 }
 
+// Restore deletes a JetStream-like stream and makes it again from a backup of
+// this moment: the same records in another incarnation. Kafka has no such thing.
+func (b *Broker) Restore() bool {
+	return b.change(func() bool {
+		if b.o.Kind != JetStreamLike || b.life == nil {
+			return false
+		}
+		l := b.life.logs[0]
+		b.reign++
+		b.create(1)
+		b.life.logs[0] = l
+		return true
+	})
+}
+
 // Remove deletes the stream. Sources answer [bridge.ErrMissing] until Recreate.
 func (b *Broker) Remove() {
 	b.change(func() bool {

@@ -192,10 +192,10 @@ func (r *reader) notice(told *notices, partition int32, n int) (moved bool) {
 	if !r.started {
 		r.started, r.reign, r.waiting = true, b.reign, nil
 		r.pos = t.ends()
-		told.change(bridge.Change{Kind: bridge.Started, Position: r.pos.Clone()})
 		if b.o.Subjects != nil {
 			told.change(bridge.Change{Kind: bridge.Spaced, Subjects: b.o.Subjects})
 		}
+		told.change(bridge.Change{Kind: bridge.Started, Position: r.pos.Clone()})
 		told.change(bridge.Change{Kind: bridge.Reading})
 		return true
 	}
@@ -214,13 +214,17 @@ func (r *reader) notice(told *notices, partition int32, n int) (moved bool) {
 		return false
 	}
 	if f := t.judge(r.pos, partition, 0); f != nil {
-		r.pos = f.Next
-		found := *f
-		found.Next = f.Next.Clone()
-		told.change(bridge.Change{Kind: bridge.Found, Finding: found})
+		if f.Open {
+			f.Next = t.choose(r.s.o.OnReset, f)
+		}
+		r.pos = f.Next.Clone()
+		told.change(bridge.Change{Kind: bridge.Found, Finding: *f})
 		return true
 	}
-	r.pos.Incarnation = t.incarnation
+	if r.pos.Incarnation != t.incarnation {
+		r.pos.Incarnation = t.incarnation
+		told.change(bridge.Change{Kind: bridge.Started, Position: r.pos.Clone()})
+	}
 	return r.read(told, t.logs[partition], partition, n)
 }
 

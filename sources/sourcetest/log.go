@@ -174,11 +174,16 @@ func (l *log) revert() *log {
 			e.fate = RolledBack
 		}
 	}
-	old.entries = slices.DeleteFunc(old.entries, func(e *entry) bool { return e.fate == Trimmed || e.fate == Deleted })
-	for _, e := range old.entries {
-		e.fate = Held
-	}
 	old.first = min(max(old.first, l.first), old.end)
+	old.entries = slices.DeleteFunc(old.entries, func(e *entry) bool {
+		if e.fate == RolledBack {
+			e.fate = Held
+		}
+		if e.fate == Held && e.rec.Offset < old.first {
+			e.fate = Trimmed
+		}
+		return e.fate != Held
+	})
 	maps.DeleteFunc(old.open, func(x *Txn, _ bridge.Offset) bool { return x.ended })
 	old.epochs = append(old.epochs, epoch{l.leader(), old.end}) // the number that newEpoch counts from
 	old.newEpoch(old.end)

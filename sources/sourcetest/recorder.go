@@ -67,8 +67,8 @@ func (r *recorder) Change(c bridge.Change) {
 	r.heard = append(r.heard, heard{change: c})
 	switch c.Kind {
 	case bridge.Started:
-		if r.started {
-			r.fault("Started twice")
+		if r.started && (c.Position.Incarnation == r.pos.Incarnation || !slices.Equal(c.Position.Places, r.pos.Places)) {
+			r.fault("Started at %+v, but live was at %+v", c.Position, r.pos)
 		}
 		r.started, r.pos = true, c.Position
 	case bridge.Waiting:
@@ -108,6 +108,9 @@ func (r *recorder) found(fd bridge.Finding) {
 		return
 	}
 	if fd.Partition != bridge.AllPartitions {
+		if len(fd.Next.Places) != len(r.pos.Places) {
+			r.fault("a finding with %d partitions, where %d had been told", len(fd.Next.Places), len(r.pos.Places))
+		}
 		for p := range fd.Next.Places {
 			if int32(p) != fd.Partition && fd.Next.Places[p] != r.pos.Place(int32(p)) {
 				r.fault("a finding of partition %d moved partition %d from %+v to %+v", fd.Partition, p, r.pos.Place(int32(p)), fd.Next.Places[p])
@@ -291,11 +294,11 @@ func (r *recorder) summary() string {
 	for _, h := range r.heard {
 		records += len(h.records)
 	}
-	text := fmt.Sprintf("%d records, started %v, live at %+v", records, r.started, r.pos)
+	text := fmt.Appendf(nil, "%d records, started %v, live at %+v", records, r.started, r.pos)
 	for _, h := range r.heard[max(0, len(r.heard)-5):] {
 		if h.records == nil {
-			text += fmt.Sprintf("; change %d %v %+v", h.change.Kind, h.change.Err, h.change.Finding)
+			text = fmt.Appendf(text, "; change %d %v %+v", h.change.Kind, h.change.Err, h.change.Finding)
 		}
 	}
-	return text
+	return string(text)
 }

@@ -36,6 +36,9 @@ type Hook func(ctx context.Context, op Op) error
 type SourceOptions struct {
 	// Stepped: the live reader moves only by Step and Discover.
 	Stepped bool
+	// OnReset is where the live reader goes on when nobody knows where histories
+	// part; empty, and fail, mean at the first record.
+	OnReset bridge.OnReset
 	// Before is called before the broker is asked, After before its answer is
 	// handed on: by then it may be stale. nil: nothing happens there.
 	Before, After Hook
@@ -185,15 +188,7 @@ func (s *Source) Bounds(ctx context.Context) (bridge.Bounds, error) {
 // PositionAt implements [bridge.Seeker].
 func (s *Source) PositionAt(ctx context.Context, at time.Time) (bridge.Position, error) {
 	return ask(ctx, s, OpPositionAt, func(t table) (bridge.Position, error) {
-		return t.position(func(l *log) bridge.Offset {
-			stable := l.stable()
-			for _, e := range l.entries {
-				if e.rec.Offset < stable && !e.rec.Time.Before(at) {
-					return e.rec.Offset
-				}
-			}
-			return stable
-		}), nil
+		return t.since(at), nil
 	})
 }
 

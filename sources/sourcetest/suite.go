@@ -46,6 +46,8 @@ type Subject struct {
 	Recreate func(t *testing.T)
 	// Remove deletes the stream; Recreate makes it again.
 	Remove func(t *testing.T)
+	// Restore deletes the stream and makes it again with the same records.
+	Restore func(t *testing.T)
 	// Grow adds partitions until there are n.
 	Grow func(t *testing.T, n int)
 	// Restart lets the broker go and come back with all it had.
@@ -90,6 +92,7 @@ func canTrim(s *Subject) bool     { return s.Trim != nil }
 func canRollBack(s *Subject) bool { return s.Keep != nil }
 func canRecreate(s *Subject) bool { return s.Recreate != nil }
 func canRemove(s *Subject) bool   { return s.Remove != nil && s.Recreate != nil }
+func canRestore(s *Subject) bool  { return s.Restore != nil }
 func canGrow(s *Subject) bool     { return s.Grow != nil }
 func canRestart(s *Subject) bool  { return s.Restart != nil }
 func canGoAway(s *Subject) bool   { return s.Down != nil && s.Up != nil }

@@ -22,6 +22,7 @@ var faultChecks = []check{
 	{"TailFindsARecreatedStreamOnce", tailRecreated, canRecreate},
 	{"TailFindsARolledBackLogOnce", tailRolledBack, canRollBack},
 	{"TailFindsARolledBackLogThatHasGrownAgain", tailRegrown, canRollBack},
+	{"RestoredStreamIsTheSameHistory", restored, canRestore},
 	{"TailReadsNewPartitionsFromTheirBeginning", tailGrows, canGrow},
 }
 
@@ -268,6 +269,40 @@ func tailRegrown(t *testing.T, f *fixture) {
 	f.fill(t, 8, "regrown")
 	tl.until(t, "Found", func() bool { return tl.count(bridge.Found) > 0 })
 	f.wantResetOnce(t, tl, bridge.RolledBack)
+}
+
+// A stream that comes back from a backup has another identity and the same
+// records: clients who can prove theirs lose nothing.
+func restored(t *testing.T, f *fixture) {
+	tl := tail(t, f.Source)
+	f.fill(t, 4, "before")
+	tl.reaches(t, f)
+	old := f.bounds(t)
+	places := f.places(t, 0)
+	f.Restore(t)
+	f.fill(t, 2, "after")
+	inc := f.bounds(t).End.Incarnation
+	if inc == old.End.Incarnation {
+		t.Fatalf("the incarnation is still %d", inc)
+	}
+	for _, place := range places {
+		pos := bridge.Position{Incarnation: old.End.Incarnation}.With(0, place)
+		if place.Proof == 0 {
+			f.wantOne(t, pos, bridge.Recreated) // nothing shows that it is the same
+			continue
+		}
+		if v := f.verify(t, pos, nil); len(v.Findings) > 0 || v.Incarnation != inc {
+			t.Errorf("verdict on %+v is %+v, want exact in %d", pos, v, inc)
+		}
+	}
+	tl.until(t, "Started in the new incarnation", func() bool { return tl.pos.Incarnation == inc })
+	tl.reaches(t, f)
+	for p := range f.partitions() {
+		f.match(t, "live", tl.records(p), f.log(p).sent)
+	}
+	if fs := tl.findings(); len(fs) > 0 {
+		t.Errorf("found %+v, want nothing", fs)
+	}
 }
 
 // What is written to a new partition before anybody has noticed it counts too.

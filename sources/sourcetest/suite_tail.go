@@ -36,6 +36,7 @@ func tailStartsAtTheEnd(t *testing.T, f *fixture) {
 	tl := tail(t, f.Source)
 	tl.mu.Lock()
 	started := tl.pos.Clone()
+	spaced := tl.count(bridge.Spaced) > 0
 	for _, h := range tl.heard {
 		if h.records != nil || !slices.Contains([]bridge.ChangeKind{bridge.Started, bridge.Waiting, bridge.Spaced, bridge.Reading}, h.change.Kind) {
 			t.Errorf("told %+v before Started", h)
@@ -60,6 +61,11 @@ func tailStartsAtTheEnd(t *testing.T, f *fixture) {
 	f.fill(t, 4, "new")
 	tl.reaches(t, f)
 	tl.until(t, "Reading", func() bool { return tl.state() == bridge.Reading })
+	tl.mu.Lock()
+	if !spaced && tl.count(bridge.Spaced) > 0 {
+		t.Error("told the subjects only after Started")
+	}
+	tl.mu.Unlock()
 	for p := range f.partitions() {
 		f.match(t, fmt.Sprintf("partition %d", p), tl.records(p), f.log(p).sent[3:])
 	}

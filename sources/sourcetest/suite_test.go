@@ -61,7 +61,9 @@ func subject(kind Kind, partitions int) Subject {
 				t.Fatalf("the topic did not grow to %d partitions", n)
 			}
 		}
+		return s
 	}
+	s.Restore = func(*testing.T) { b.Restore() }
 	return s
 }
 

@@ -16,9 +16,9 @@ const (
 
 // Entry is one record that was ever written, for oracles.
 type Entry struct {
-	Record      bridge.Record // as sources show it; Kind is Hidden for aborted records and markers
-	Serial      int           // number of the record in the whole history, from 1
-	Incarnation bridge.Incarnation
+	Record      bridge.Record      // as sources show it; Kind is Hidden for aborted records and markers
+	Serial      int                // number of the record in the whole history, from 1
+	Incarnation bridge.Incarnation // in which it was written
 	Fate        Fate
 	Control     bool // a transaction marker, which sources leave out
 	Open        bool // its transaction is not decided, so it cannot be read yet

@@ -1,6 +1,10 @@
 package sourcetest
 
-import "github.com/ssebridge/ssebridge/bridge"
+import (
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
 
 // table judges places by the resume table, against one life of a stream.
 type table struct {
@@ -105,7 +109,7 @@ func (t table) rewritten(pos bridge.Position, partition int32, same bool, from, 
 	return &bridge.Finding{
 		Reason: bridge.RolledBack, Partition: partition, From: from, To: to,
 		Next: t.on(pos, partition, l.anchor(l.first)),
-		Open: true, Since: t.since(pos),
+		Open: true, Since: t.provenTime(pos),
 	}
 }
 
@@ -122,12 +126,13 @@ func (t table) recreated(pos bridge.Position) *bridge.Finding {
 	return &bridge.Finding{
 		Reason: bridge.Recreated, Partition: bridge.AllPartitions, From: from, To: bridge.UnknownOffset,
 		Next: t.firsts(),
-		Open: true, Since: t.since(pos),
+		Open: true, Since: t.provenTime(pos),
 	}
 }
 
-// since is the time that a JetStream position proves itself with.
-func (t table) since(pos bridge.Position) int64 {
+// provenTime is the time that a JetStream position proves itself with, in Unix
+// milliseconds; 0 for none.
+func (t table) provenTime(pos bridge.Position) int64 {
 	if t.kind != JetStreamLike {
 		return 0
 	}
@@ -135,11 +140,25 @@ func (t table) since(pos bridge.Position) int64 {
 	return max(ms, 0)
 }
 
-// on returns pos with one place moved, every partition listed, in this life.
-func (t table) on(pos bridge.Position, partition int32, place bridge.Place) bridge.Position {
-	if n := len(t.logs); len(pos.Places) < n {
-		pos = pos.With(int32(n-1), bridge.Place{})
+// choose returns where to go on after an open finding, by a reset policy.
+func (t table) choose(policy bridge.OnReset, f *bridge.Finding) bridge.Position {
+	var to bridge.Position
+	switch {
+	case policy == bridge.ResetNew:
+		to = t.ends()
+	case policy == bridge.ResetSince && f.Since > 0:
+		to = t.since(time.UnixMilli(f.Since + 1))
+	default:
+		return f.Next
 	}
+	if f.Partition == bridge.AllPartitions {
+		return to
+	}
+	return t.on(f.Next, f.Partition, to.Place(f.Partition))
+}
+
+// on returns pos with one place moved, in this life.
+func (t table) on(pos bridge.Position, partition int32, place bridge.Place) bridge.Position {
 	pos = pos.With(partition, place)
 	pos.Incarnation = t.incarnation
 	return pos
@@ -153,6 +172,19 @@ func (t table) firsts() bridge.Position {
 // ends is the position behind everything that can be read.
 func (t table) ends() bridge.Position {
 	return t.position((*log).stable)
+}
+
+// since is the position of the first records at or after a time.
+func (t table) since(at time.Time) bridge.Position {
+	return t.position(func(l *log) bridge.Offset {
+		stable := l.stable()
+		for _, e := range l.entries {
+			if e.rec.Offset < stable && !e.rec.Time.Before(at) {
+				return e.rec.Offset
+			}
+		}
+		return stable
+	})
 }
 
 func (t table) position(offset func(l *log) bridge.Offset) bridge.Position {
