@@ -21,18 +21,6 @@ func ValidStreamName(name string) error {
 	return nil
 }
 
-// ReservedName reports whether an event name belongs to the bridge itself, or
-// to EventSource, which fires open, error and message events of its own.
-func ReservedName(name string) bool {
-	switch name {
-	case "connected", "position", "caught-up", "gap", "reset", "closing", "expiring",
-		"delete", "snapshot-end", "binary",
-		"open", "error", "message":
-		return true
-	}
-	return false
-}
-
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
 func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
