@@ -143,7 +143,9 @@ type Verifier interface {
 
 // Known returns the proof of the record at exactly this offset. held is false
 // when the caller does not know; held with the zero Proof means that there is
-// no record at the offset. It may read from the broker and so take a while.
+// no record at the offset. It speaks of the incarnation of the position that is
+// verified: in another one it proves nothing. It may read from the broker and so
+// take a while.
 type Known func(ctx context.Context, partition int32, offset Offset) (p Proof, held bool)
 
 // Verdict is what a resume found for a position. No findings means exact: go on

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -40,6 +41,7 @@ type Stream struct {
 	live       Position
 	started    bool
 	generation uint64
+	doubted    Verdict // the reign that DoubtOnce was last called for
 	space      []Pattern
 	spaceKnown bool
 	reading    bool
@@ -112,17 +114,33 @@ func (s *Stream) Generation() uint64 {
 // Doubt raises the generation and asks the source to verify its own position.
 // Whoever finds that the broker's history is not what this replica holds calls it.
 func (s *Stream) Doubt() {
-	s.doubt()
+	s.mu.Lock()
+	s.raise()
+	s.mu.Unlock()
 	s.source.Poke()
 }
 
-func (s *Stream) doubt() {
+// DoubtOnce is Doubt for a client's position that v declares broken. Only the
+// first such client of a reign (see [Verdict]) raises the generation: what is
+// read afterwards is read within that reign or a later one, and history does not
+// change within one. So a thousand clients that come back with ids of a log that
+// has been rolled back do not disturb each other a thousand times.
+func (s *Stream) DoubtOnce(v Verdict) {
 	s.mu.Lock()
+	if s.doubted.Incarnation != v.Incarnation || !slices.Equal(s.doubted.Epochs, v.Epochs) {
+		s.doubted = Verdict{Incarnation: v.Incarnation, Epochs: slices.Clone(v.Epochs)}
+		s.raise()
+	}
+	s.mu.Unlock()
+	s.source.Poke()
+}
+
+// raise begins a new generation. The caller holds mu.
+func (s *Stream) raise() {
 	s.generation++
 	for f := range s.feeds {
 		f.doubt()
 	}
-	s.mu.Unlock()
 }
 
 // StreamStatus is a snapshot of a stream for probes and pages.
@@ -234,6 +252,9 @@ func (rc receiver) Change(c Change) {
 			s.spaced([]string{">"}) // a broker without subjects
 		}
 		s.mu.Lock()
+		if s.started {
+			s.generation++ // the same history in another life: nobody knew that it would be the same
+		}
 		s.live, s.started = c.Position.Clone(), true
 		for f, index := range s.feeds {
 			f.begin(index, s.live)
@@ -259,7 +280,9 @@ func (rc receiver) Change(c Change) {
 		s.mu.Unlock()
 		s.log.Info("partitions added", "partitions", c.Partitions)
 	case Doubted:
-		s.doubt()
+		s.mu.Lock()
+		s.raise()
+		s.mu.Unlock()
 	case Waiting:
 		s.state(false, c.Err)
 	case Reading:

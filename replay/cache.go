@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	// runOffsets is how many offsets one run of chunks is aligned to. JetStream
+	// defaultRunOffsets is how many offsets one run of chunks is aligned to. JetStream
 	// serves up to 1,024 records a batch; half of that keeps a single client's
 	// first event near.
-	runOffsets = 512
+	defaultRunOffsets = 512
 	// chunkBytes bounds one read, so that large records do not fill the cache at once.
 	chunkBytes = 1 << 20
 	// readTimeout bounds one read of a chunk.
@@ -26,7 +26,7 @@ const (
 // however many ask for it at the same time, and kept until its bytes are needed
 // for another.
 //
-// A key names a run of offsets aligned to runOffsets; its chunks follow one
+// A key names an aligned run of offsets; its chunks follow one
 // another from the beginning of the run, as far as they have been read:
 //
 //	run 512…1023:  [512,700) [700,840)   …read on from 840 when somebody needs it
@@ -34,8 +34,9 @@ const (
 // A chunk never reaches past the replica's own live position, so that whatever
 // it holds, a change of it is noticed by the replica's reader.
 type Cache struct {
-	limit int64
-	slots chan struct{} // bounds the reads under way
+	limit      int64
+	runOffsets bridge.Offset
+	slots      chan struct{} // bounds the reads under way
 
 	mu      sync.Mutex
 	streams map[*bridge.Stream]*streamRuns
@@ -80,12 +81,12 @@ type run struct {
 	elem   *list.Element
 }
 
-// NewCache returns a cache of at most limitBytes of records, with at most
-// reads broker reads at a time.
-func NewCache(limitBytes int64, reads int) *Cache {
+// newCache returns a cache of at most limitBytes of records, with at most reads
+// broker reads at a time, in runs of runOffsets.
+func newCache(limitBytes int64, reads int, runOffsets bridge.Offset) *Cache {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Cache{
-		limit: limitBytes, slots: make(chan struct{}, reads), streams: map[*bridge.Stream]*streamRuns{},
+		limit: limitBytes, runOffsets: runOffsets, slots: make(chan struct{}, reads), streams: map[*bridge.Stream]*streamRuns{},
 		recent: list.New(), ctx: ctx, stop: stop,
 	}
 }
@@ -121,7 +122,7 @@ type At struct {
 // It returns bridge.ErrHistoryChanged when the stream is no longer what at says,
 // and otherwise the errors of the source.
 func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*bridge.Chunk, error) {
-	key := runKey{at.Incarnation, partition, at.Epoch, offset / runOffsets}
+	key := runKey{at.Incarnation, partition, at.Epoch, offset / c.runOffsets}
 	joined := false
 	for {
 		c.mu.Lock()
@@ -205,7 +206,7 @@ func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
 func (c *Cache) begin(r *run, at At) {
 	flight := make(chan struct{})
 	r.flight, r.err = flight, nil
-	from := r.key.index * runOffsets
+	from := r.key.index * c.runOffsets
 	if n := len(r.chunks); n > 0 {
 		from = r.chunks[n-1].End
 	}
@@ -239,7 +240,7 @@ func (c *Cache) read(r *run, from bridge.Offset, at At) (*bridge.Chunk, error) {
 	if incarnation != at.Incarnation {
 		return nil, bridge.ErrHistoryChanged
 	}
-	limit := min((r.key.index+1)*runOffsets, live.Offset)
+	limit := min((r.key.index+1)*c.runOffsets, live.Offset)
 	if limit <= from {
 		return nil, bridge.ErrHistoryChanged
 	}
@@ -305,8 +306,10 @@ func (c *Cache) epoch(s *bridge.Stream, partition int32) uint64 {
 }
 
 type vouchKey struct {
-	partition int32
-	place     bridge.Place
+	incarnation bridge.Incarnation
+	partition   int32
+	epoch       uint64
+	place       bridge.Place
 }
 
 type vouching struct {
@@ -316,7 +319,7 @@ type vouching struct {
 }
 
 // Vouch reports whether the broker agrees with a place of the replica's own
-// feed. It is asked once per place and generation and shared.
+// feed. It is asked once per place, generation and read epoch, and shared.
 func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl bridge.Place, at At) (bool, error) {
 	c.mu.Lock()
 	sr := c.of(s)
@@ -324,7 +327,7 @@ func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl
 		c.mu.Unlock()
 		return false, nil
 	}
-	key := vouchKey{partition, pl}
+	key := vouchKey{at.Incarnation, partition, at.Epoch, pl}
 	v := sr.vouched[key]
 	if v == nil && !c.closed {
 		v = &vouching{done: make(chan struct{})}

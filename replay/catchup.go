@@ -52,7 +52,6 @@ type streamState struct {
 	placed  bool           // own has its position
 	started bool           // it was not in the id: it begins by its start
 	verdict bridge.Verdict // of the last verify
-	asked   bool           // verdict holds
 	// leap is a place at which the broker said "exact" though its log begins
 	// later: on a stream whose holes are normal nothing was lost there.
 	leap     bridge.Place
@@ -203,13 +202,7 @@ func (c *catchUp) verify(ctx context.Context) (step, error) {
 	if err := c.flush(ctx); err != nil {
 		return 0, err
 	}
-	if err := c.sameLife(ctx); err != nil {
-		return 0, err
-	}
-	if c.target.Generation != generation {
-		return toVerify, nil // a doubt since the question, maybe our own: ask once more
-	}
-	return toTarget, nil
+	return c.aim(ctx, generation)
 }
 
 // begin gives a stream that has no place yet the one that its start says, and
@@ -261,7 +254,7 @@ func (c *catchUp) ask(ctx context.Context, i int) error {
 	return c.insist(ctx, func(ctx context.Context) error {
 		v, err := s.Source().Verify(ctx, c.own[i].Position, c.known(s, generation, st))
 		if err == nil {
-			st.verdict, st.asked = v, true
+			st.verdict = v
 		}
 		return err
 	})
@@ -353,11 +346,10 @@ func (c *catchUp) tell(ctx context.Context, i int) error {
 	s, st := c.streams[i], &c.states[i]
 	for n := range st.verdict.Findings {
 		fd := st.verdict.Findings[n]
-		if live, _ := s.Live(); fd.Reason.Reset() && (fd.Reason != bridge.Recreated || live.Incarnation != st.verdict.Incarnation) {
-			// What this replica holds may be as dead as the position was. Only an id
-			// of another life says nothing about a feed that lives in the broker's.
-			s.Doubt()
+		if fd.Reason.Reset() {
+			s.DoubtOnce(st.verdict) // what this replica holds may be as dead as the position was
 		}
+		st.leaps = false // what follows is judged from another place
 		if fd.Open {
 			policy := c.f.sub.OnReset
 			if policy == "" {
@@ -409,11 +401,16 @@ func (c *catchUp) choose(ctx context.Context, s *bridge.Stream, policy bridge.On
 	})
 }
 
-// sameLife waits until this replica's feed lives in the incarnations of own.
-func (c *catchUp) sameLife(ctx context.Context) error {
+// aim takes the target, once this replica's feed lives in the incarnations of
+// own. The verdict that own rests on was asked for in a generation; when that has
+// passed, maybe by a doubt of ours, it is asked for again.
+func (c *catchUp) aim(ctx context.Context, generation uint64) (step, error) {
 	for {
 		changed := c.group.Changed()
 		c.target = c.group.Head()
+		if c.target.Generation != generation {
+			return toVerify, nil
+		}
 		same := true
 		for i, s := range c.streams {
 			if c.own[i].Position.Incarnation != c.target.Head[i].Position.Incarnation {
@@ -422,10 +419,10 @@ func (c *catchUp) sameLife(ctx context.Context) error {
 			}
 		}
 		if same {
-			return nil
+			return toTarget, nil
 		}
 		if err := pause(ctx, changed, retryMost); err != nil {
-			return err
+			return 0, err
 		}
 	}
 }
@@ -485,7 +482,7 @@ func (c *catchUp) add(unit []byte, id string) {
 
 // full reports whether what is pending should be handed over.
 func (c *catchUp) full() bool {
-	return c.bytes >= takeBytes || len(c.pending.units) >= takeEvents
+	return c.bytes >= takeBytes || len(c.pending.units) >= c.f.replay.takeEvents
 }
 
 // flush hands what is pending to Next, which takes it when the client can be

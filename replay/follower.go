@@ -12,8 +12,8 @@ const (
 	// takeBytes is about how much Next returns at once: enough to make a write
 	// worth its system call, little enough that a slow client pins no memory.
 	takeBytes = 64 << 10
-	// takeEvents bounds the same in events.
-	takeEvents = 256
+	// defaultTakeEvents bounds the same in events.
+	defaultTakeEvents = 256
 )
 
 // Follower is one client's way through its subscription, pulled by whoever

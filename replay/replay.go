@@ -12,13 +12,18 @@ type Options struct {
 	CacheBytes int64        // records kept for catch-up; default 64 MiB
 	Reads      int          // broker reads at a time; default 4
 	Logger     *slog.Logger // nil: none
+
+	// Tests make these small, so that few records meet many borders.
+	runOffsets bridge.Offset // 0: defaultRunOffsets
+	takeEvents int           // 0: defaultTakeEvents
 }
 
 // Replay takes clients from any position to the live bytes of their group.
 type Replay struct {
-	hub   *bridge.Hub
-	cache *Cache
-	log   *slog.Logger
+	hub        *bridge.Hub
+	cache      *Cache
+	takeEvents int
+	log        *slog.Logger
 }
 
 // New returns a Replay over the streams of hub. Close it after its last follower.
@@ -32,7 +37,14 @@ func New(hub *bridge.Hub, o Options) *Replay {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Replay{hub: hub, cache: NewCache(o.CacheBytes, o.Reads), log: o.Logger}
+	if o.runOffsets == 0 {
+		o.runOffsets = defaultRunOffsets
+	}
+	if o.takeEvents == 0 {
+		o.takeEvents = defaultTakeEvents
+	}
+	cache := newCache(o.CacheBytes, o.Reads, o.runOffsets)
+	return &Replay{hub: hub, cache: cache, takeEvents: o.takeEvents, log: o.Logger}
 }
 
 // Close ends reads that are still under way and waits for them.

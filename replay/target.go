@@ -11,7 +11,12 @@ import (
 // from chunks. The target does not move while it is read, so reading ends.
 func (c *catchUp) read(ctx context.Context) (step, error) {
 	for i := range c.streams {
-		for p := range c.target.Head[i].Position.Places {
+		goals := c.target.Head[i].Position.Places
+		for len(c.own[i].Position.Places) < len(goals) {
+			// Born since the verdict: from its first record.
+			c.own[i].Position.Places = append(c.own[i].Position.Places, bridge.Place{})
+		}
+		for p := range goals {
 			next, err := c.readPartition(ctx, i, int32(p))
 			if next != toTarget || err != nil {
 				return next, err
@@ -29,44 +34,37 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 	s := c.streams[i]
 	goal := c.target.Head[i].Position.Place(partition)
 	own := c.own[i].Position.Place(partition)
-	if own.Offset >= goal.Offset {
-		if own.Offset == goal.Offset && disagree(own.Proof, goal.Proof) {
-			s.Doubt() // the feed and the broker's verdict tell two histories
-			return toVerify, nil
-		}
-		return toTarget, nil
-	}
-	if !c.states[i].asked {
-		return toVerify, nil
-	}
 	at := At{s.Generation(), c.own[i].Position.Incarnation, c.states[i].verdict.Epoch(partition)}
 	if c.group.Generation() != c.target.Generation {
 		return toVerify, nil
 	}
-	// at reads on over holes; own, and with it every id, only ever stands behind
-	// a record that exists or at the target.
-	for at2 := own.Offset; at2 < goal.Offset; {
+	// next runs over holes; own, and with it every id, only ever stands behind a
+	// record that exists or at the target.
+	for next := own.Offset; next < goal.Offset; {
 		if c.group.Generation() != c.target.Generation {
 			return toVerify, nil
 		}
-		ch, err := c.chunk(ctx, s, partition, at2, at)
+		ch, err := c.chunk(ctx, s, partition, next, at)
 		if errors.Is(err, bridge.ErrHistoryChanged) {
 			return toVerify, nil
 		}
 		if err != nil {
 			return 0, err
 		}
-		if at2 < ch.From && !c.mayLeap(i, partition, own, at2) {
+		if next < ch.From && !c.mayLeap(i, partition) {
 			return toVerify, nil // the log was trimmed since the verdict
 		}
 		if !agrees(ch, c.own[i].Position.Place(partition)) {
+			// Not DoubtOnce: this very chunk must go, whatever the reign, or the next
+			// round would find it again.
 			s.Doubt()
-			return toVerify, nil
+			return toVerify, pause(ctx, nil, retryFirst)
 		}
-		if err := c.deliver(ctx, i, partition, ch, at2, goal.Offset); err != nil {
-			return 0, err
+		valid, err := c.deliver(ctx, i, partition, ch, next, goal.Offset)
+		if !valid || err != nil {
+			return toVerify, err
 		}
-		at2 = min(max(ch.End, ch.Skip), goal.Offset)
+		next = min(max(ch.End, ch.Skip), goal.Offset)
 		if err := c.flush(ctx); err != nil {
 			return 0, err
 		}
@@ -77,12 +75,9 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 // mayLeap reports whether the part of the log that is missing at a place is no
 // loss: the broker, asked about exactly this place after it had seen the log
 // begin later, said "exact". The first time it only notes the place.
-func (c *catchUp) mayLeap(i int, partition int32, own bridge.Place, offset bridge.Offset) bool {
+func (c *catchUp) mayLeap(i int, partition int32) bool {
 	st := &c.states[i]
-	if offset != own.Offset {
-		// Read cursor in the middle of a hole: what is missing began behind own.
-		own = c.own[i].Position.Place(partition)
-	}
+	own := c.own[i].Position.Place(partition)
 	if st.leaps && st.leapPart == partition && st.leap == own {
 		return true
 	}
@@ -107,8 +102,9 @@ func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, 
 	return ch, err
 }
 
-// deliver hands on the records of a chunk in [from, below).
-func (c *catchUp) deliver(ctx context.Context, i int, partition int32, ch *bridge.Chunk, from, below bridge.Offset) error {
+// deliver hands on the records of a chunk in [from, below). valid is false when
+// the chunk came to be in doubt meanwhile, which may be long: the client pulls.
+func (c *catchUp) deliver(ctx context.Context, i int, partition int32, ch *bridge.Chunk, from, below bridge.Offset) (valid bool, err error) {
 	for n := range ch.Records {
 		r := &ch.Records[n]
 		if r.Offset < from {
@@ -130,44 +126,52 @@ func (c *catchUp) deliver(ctx context.Context, i int, partition int32, ch *bridg
 		c.put(ev, true)
 		if c.full() {
 			if err := c.flush(ctx); err != nil {
-				return err
+				return false, err
+			}
+			if c.group.Generation() != c.target.Generation {
+				return false, nil
 			}
 		}
 	}
-	return nil
+	return true, nil
 }
 
-// arrive moves own to the target's place once all below it is delivered. Over a
-// hole the proof at the target is another record's than own's, so the broker
-// must agree with it first: a feed that has not noticed a rewritten log would
-// hand its old proof to a client of the new one.
+// arrive moves own to the target's place once all below it is delivered. The
+// proof at the target may be another record's than own's, or of another history:
+// a feed that has not noticed a rewritten log would hand its old proof to a
+// client of the new one. So the broker must agree with it first.
 func (c *catchUp) arrive(ctx context.Context, i int, partition int32, goal bridge.Place, at At) (step, error) {
 	own := c.own[i].Position.Place(partition)
-	if own == goal {
+	if own == goal || own.Offset > goal.Offset || own.Offset == goal.Offset && goal.Proof == 0 {
 		return toTarget, nil
 	}
-	if own.Offset == goal.Offset && disagree(own.Proof, goal.Proof) {
-		c.streams[i].Doubt()
-		return toVerify, nil
+	var exact bool
+	err := c.insist(ctx, func(ctx context.Context) (err error) {
+		exact, err = c.f.replay.cache.Vouch(ctx, c.streams[i], partition, goal, at)
+		return err
+	})
+	if err != nil {
+		return 0, err
 	}
-	if own.Offset < goal.Offset {
-		var exact bool
-		err := c.insist(ctx, func(ctx context.Context) (err error) {
-			exact, err = c.f.replay.cache.Vouch(ctx, c.streams[i], partition, goal, at)
-			return err
-		})
-		if err != nil {
-			return 0, err
-		}
-		if !exact {
-			c.streams[i].Source().Poke()
-			return toVerify, nil
-		}
+	if !exact {
+		return toVerify, c.awaitReader(ctx, i)
 	}
-	if own.Offset < goal.Offset || own.Proof == 0 {
-		c.own[i].Position.Places[partition] = goal
-	}
+	c.own[i].Position.Places[partition] = goal
 	return toTarget, nil
+}
+
+// awaitReader gives this replica's reader, which follows another history than
+// the broker's, time to find that out.
+func (c *catchUp) awaitReader(ctx context.Context, i int) error {
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	changed := c.group.Changed()
+	if c.group.Generation() != c.target.Generation {
+		return nil
+	}
+	c.streams[i].Source().Poke()
+	return pause(ctx, changed, retryMost)
 }
 
 // disagree reports whether both proofs are known and differ.

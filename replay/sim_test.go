@@ -1,0 +1,121 @@
+package replay
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	simSeeds = flag.Uint64("sim.seeds", 0, "how many schedules TestSimulation runs; 0: its default")
+	simSeed  = flag.Uint64("sim.seed", 0, "run only this schedule of TestSimulation, and print it")
+)
+
+// simWeights is how often each operation is chosen.
+var simWeights = map[string]int{
+	"append": 22, "live": 40, "discover": 4, "pump": 70, "cut": 8, "connect": 12, "delete": 6, "trim": 3, "grow": 1,
+	"rollback": 1, "recreate": 1, "txn": 3, "epoch": 1, "time": 6, "beat": 2, "stuck": 4, "gate": 4, "down": 1, "up": 3,
+}
+
+// simProfiles are the mixes of trouble; a seed's remainder picks one.
+var simProfiles = []simOptions{
+	{name: "all", ops: 300, replicas: 3, clients: 4, maxPart: 3},
+	{name: "calm", ops: 150, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
+		"rollback": 0, "recreate": 0, "txn": 0, "epoch": 0, "stuck": 0, "gate": 0, "down": 0}},
+	{name: "rollbacks", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
+		"rollback": 6, "delete": 12, "recreate": 2, "trim": 5}},
+	{name: "partitions", ops: 250, replicas: 2, clients: 3, maxPart: 5, weights: map[string]int{
+		"grow": 4, "discover": 2, "trim": 6, "recreate": 2}},
+	{name: "slow clients", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
+		"stuck": 15, "beat": 8, "live": 80}},
+	{name: "slow readers", ops: 250, replicas: 3, clients: 3, maxPart: 3, weights: map[string]int{
+		"live": 15, "pump": 150, "cut": 20, "connect": 30}},
+	{name: "ahead", ops: 200, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
+		"rollback": 4, "stuck": 0, "grow": 0, "recreate": 0, "beat": 6}},
+	{name: "broken brokers", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
+		"down": 5, "up": 8, "remove": 1, "recreate": 3, "gate": 15, "time": 20}},
+	{name: "two elections", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
+		"rollback": 5, "revert": 3, "recreate": 0, "epoch": 3}},
+}
+
+// profile returns the options of a seed.
+func profile(seed uint64) simOptions {
+	o := simProfiles[seed%uint64(len(simProfiles))]
+	weights := maps.Clone(simWeights)
+	maps.Copy(weights, o.weights)
+	o.weights = weights
+	return o
+}
+
+// Whatever brokers, replicas and networks do, a client that comes back with its
+// last event id is told every record of its filter once, in the order of its
+// partition, or is told what it lost. Nothing else makes an event id worth
+// having, and no other test meets the rare races.
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		w := simulate(t, *simSeed, true)
+		t.Log(strings.Join(w.trace, "\n"))
+		if w.failure != "" {
+			t.Fatal(w.failure)
+		}
+		return
+	}
+	seeds := *simSeeds
+	switch {
+	case seeds > 0:
+	case testing.Short():
+		seeds = 200
+	default:
+		seeds = 4000
+	}
+	const workers = 2
+	for worker := range uint64(workers) {
+		t.Run(fmt.Sprint(worker), func(t *testing.T) {
+			t.Parallel()
+			var sum simStats
+			for seed := 1 + worker; seed <= seeds; seed += workers {
+				w := simulate(t, seed, false)
+				sum.add(w)
+				if w.failure != "" {
+					t.Fatalf("%s\nrepeat it with: go test ./replay -run TestSimulation -sim.seed=%d\n%s", w.failure, seed, retrace(t, seed))
+				}
+			}
+			t.Logf("%+v", sum)
+		})
+	}
+}
+
+// simulate runs one schedule. One that hangs is ended with the stacks of all
+// goroutines.
+func simulate(t *testing.T, seed uint64, keep bool) (w *simWorld) {
+	t.Helper()
+	hung := time.AfterFunc(time.Minute, func() { panic(fmt.Sprintf("schedule %d hangs", seed)) })
+	defer hung.Stop()
+	synctest.Test(t, func(*testing.T) {
+		w = newSimWorld(seed, profile(seed), keep)
+		w.run()
+	})
+	return w
+}
+
+// retrace runs a schedule again for its trace.
+func retrace(t *testing.T, seed uint64) string {
+	t.Helper()
+	w := simulate(t, seed, true)
+	if w.failure == "" {
+		return "(it passed this time)"
+	}
+	return strings.Join(w.trace[max(0, len(w.trace)-120):], "\n")
+}
+
+func (s *simStats) add(w *simWorld) {
+	s.evictions += w.stats.evictions
+	s.reads += w.stats.reads
+	if len(w.weak) > 0 {
+		s.weak++
+	}
+}
