@@ -23,6 +23,8 @@ run: ## start the demo: a broker, live data, the bridge and a page that follows 
 	$(GO) build -o bin/ ./cmd/ssebridge ./cmd/ssebridge-demo
 	@exec bin/ssebridge-demo
 
+# What needs a tool that is absent skips and says how to get it. With
+# SSEBRIDGE_TEST_REQUIRE=browser (a list) such a skip is a failure.
 .PHONY: test
 test: ## run every test with the race detector, on real parts
 	$(GO) test -race $(TESTFLAGS) ./...
@@ -65,7 +67,7 @@ update: ## rewrite the golden files
 
 .PHONY: image
 image: ## build the container image IMAGE (ssebridge:dev) with DOCKER (docker)
-	$(DOCKER) build -t $(IMAGE) .
+	$(DOCKER) build -t $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) .
 
 .PHONY: ci
 ci: ## do what the build server does

@@ -37,8 +37,8 @@ func TestCommandsPrint(t *testing.T) {
 		"serve-nothing":  {nil, nil, exitUsage},
 		"check-nothing":  {nil, []string{"check"}, exitFailed},
 		"config-nothing": {nil, []string{"config"}, exitUsage},
-		"config": {minimal("MEMORY=64MiB", "MAX_CLIENTS=100", "STREAMS=orders=nats:ORDERS\nprices=nats@eu:PRICES\n", "NATS_EU_URL=tls://nats.eu.example.com:4222,tls://token@other",
-			"NATS_EU_TLS_CA=pem", "NATS_EU_TLS_KEY=pem", "NATS_EU_TLS_CERT=pem", "NATS_TOKEN=t0ps3cret", "STREAM_ORDERS_SUBJECT=orders.{header.region}.{subject.2}", "STREAM_PRICES_FILTER=prices.a.>, prices.b",
+		"config": {minimal("MEMORY=64MiB", "MAX_CLIENTS=100", "STREAMS=orders=nats:ORDERS\nprices=nats@eu:PRICES\n", "NATS_URL=nats://t0ps3cret@localhost:4222",
+			"NATS_EU_URL=tls://nats.eu.example.com:4222,other:4222", "NATS_EU_USER=u", "NATS_EU_PASSWORD=t0ps3cret", "STREAM_ORDERS_SUBJECT=orders.{header.region}.{subject.2}", "STREAM_PRICES_FILTER=prices.a.>, prices.b",
 			"STREAM_PRICES_START=2026-01-31T00:00:00Z", "ON_RESET=all", "STREAM_PRICES_ON_RESET=fail", "MAX_AGE=1h", "CORS_ORIGINS=https://app.example.com,http://localhost:*"), []string{"config"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestVersionComesFromTheBuild(t *testing.T) {
 func TestHealthcheckAsksTheListener(t *testing.T) {
 	status := http.StatusOK
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != pathLive {
+		if r.URL.Path != "/livez" {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)

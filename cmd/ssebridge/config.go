@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"net/url"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -163,7 +160,7 @@ func (c *ProcessConfig) validate() []problem {
 		problems = append(problems, problemf("SSEBRIDGE_ADMIN_LISTEN=%q: is SSEBRIDGE_HTTP_LISTEN too: want another address", c.AdminListen))
 	}
 	switch c.HTTPPath {
-	case pathLive, pathReady, pathStartup:
+	case "/livez", "/readyz", "/startupz":
 		problems = append(problems, problemf("SSEBRIDGE_HTTP_PATH=%q: is the path of a probe: want another", c.HTTPPath))
 	}
 	return problems
@@ -206,6 +203,14 @@ func (c *NATSConfig) validate() []problem {
 			problems = append(problems, problemf("%s_INBOX_PREFIX=%q: want a subject such as _INBOX_ssebridge, without wildcards", p, c.InboxPrefix))
 		}
 	}
+	if len(problems) > 0 {
+		return problems
+	}
+	// The source knows more: whether creds, keys and certificates can be read.
+	o := c.options(slog.New(slog.DiscardHandler))
+	if len(c.URL) > 0 {
+		problems = append(problems, problemsOf(p+"_*", o.Validate())...)
+	}
 	return problems
 }
 
@@ -222,38 +227,3 @@ func (c *StreamConfig) validate() []problem {
 	}
 	return problems
 }
-
-// Origins is a list of web origins.
-type Origins []string
-
-// Decode reads origins such as https://app.example.com or http://localhost:*.
-func (o *Origins) Decode(text string) error {
-	var errs []error
-	*o = splitList(text)
-	for _, item := range *o {
-		if !validOrigin(item) {
-			errs = append(errs, fmt.Errorf("%q: want an origin such as https://app.example.com (scheme, host and, if it is not the default, port; nothing behind), or with any port http://localhost:*", item))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// validOrigin reports whether text is an origin as browsers write it, so that
-// comparing it with theirs byte by byte can succeed.
-func validOrigin(text string) bool {
-	if host, ok := strings.CutSuffix(text, ":*"); ok {
-		text = host + ":1"
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme+"://"+u.Host != text || strings.ToLower(text) != text || u.Hostname() == "" {
-		return false
-	}
-	if strings.Contains(u.Host, "*") || (u.Scheme != "http" && u.Scheme != "https") {
-		return false
-	}
-	// Browsers leave out the default port, so an origin with it never matches.
-	_, port, err := net.SplitHostPort(u.Host)
-	return err != nil || port != map[string]string{"http": "80", "https": "443"}[u.Scheme]
-}
-
-func (o Origins) String() string { return strings.Join(o, ",") }

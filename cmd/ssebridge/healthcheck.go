@@ -23,7 +23,7 @@ func healthcheck(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 	if err := problemsError(readSettings(prefix, &needed)); err != nil {
 		return err
 	}
-	url := "http://" + dialable(string(needed.HTTPListen)) + pathLive
+	url := "http://" + dialable(string(needed.HTTPListen)) + "/livez"
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -5,9 +5,22 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/replay"
+	"github.com/ssebridge/ssebridge/sink"
+	"github.com/ssebridge/ssebridge/sink/admin"
 )
+
+// lateClients is how much longer than SSEBRIDGE_DRAIN clients may take that do
+// not take their goodbye, before they are cut off.
+const lateClients = 2 * time.Second
 
 // serve follows the streams and serves them until ctx ends.
 func serve(ctx context.Context, _ []string, _, stderr io.Writer) error {
@@ -16,17 +29,21 @@ func serve(ctx context.Context, _ []string, _, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(&c.Process, stderr)
+	s, err := newService(c, log)
+	if err != nil {
+		return err
+	}
 
 	public, err := listen(ctx, "SSEBRIDGE_HTTP_LISTEN", c.Process.HTTPListen)
 	if err != nil {
 		return err
 	}
-	admin, err := listen(ctx, "SSEBRIDGE_ADMIN_LISTEN", c.Process.AdminListen)
+	private, err := listen(ctx, "SSEBRIDGE_ADMIN_LISTEN", c.Process.AdminListen)
 	if err != nil {
 		_ = public.Close()
 		return err
 	}
-	return serveOn(ctx, c, public, admin, log)
+	return s.run(ctx, public, private)
 }
 
 func listen(ctx context.Context, name string, a Address) (net.Listener, error) {
@@ -38,32 +55,130 @@ func listen(ctx context.Context, name string, a Address) (net.Listener, error) {
 	return l, nil
 }
 
-// serveOn runs the parts until ctx ends, then ends them in this order:
+// service is the parts of a serving process.
+type service struct {
+	config   *Config
+	upstream *upstream
+	hub      *bridge.Hub
+	replay   *replay.Replay
+	events   *sink.Handler
+	probes   http.Handler
+	log      *slog.Logger
+}
+
+// newService builds the parts. It starts and connects nothing.
+func newService(c *Config, log *slog.Logger) (*service, error) {
+	u, err := openUpstream(c, log)
+	if err != nil {
+		return nil, err
+	}
+	p := &c.Process
+	// Live bytes and older records are both served from memory; neither is of more
+	// use than the other before it is known what clients ask for.
+	memory := int64(p.memory(os.DirFS("/")))
+	hub := bridge.NewHub(u.streams, bridge.HubOptions{
+		RingBytes:  memory / 2,
+		MaxFeeds:   orUnlimited(p.MaxFeeds),
+		MaxFilters: orUnlimited(p.MaxFilters),
+		Logger:     log,
+	})
+	s := &service{
+		config: c, upstream: u, hub: hub, log: log,
+		replay: replay.New(hub, replay.Options{CacheBytes: memory - memory/2, Logger: log}),
+	}
+	s.events = sink.NewHandler(s.sinkOptions())
+	probes := sink.ProbeOptions{Draining: s.events.Draining}
+	if p.Ready == "sources" {
+		probes.Ready = s.started
+	}
+	s.probes = sink.NewProbes(probes)
+	return s, nil
+}
+
+func (s *service) sinkOptions() sink.Options {
+	p := &s.config.Process
+	names, formats := make([]string, 0, len(s.config.Streams)), map[string]string{}
+	for _, stream := range s.config.Streams {
+		names = append(names, stream.Mapping.Name)
+		formats[stream.Mapping.Name] = stream.Format
+	}
+	return sink.Options{
+		Open: func(_ context.Context, sub bridge.Subscription) (sink.Follower, error) {
+			return s.replay.Open(sub), nil
+		},
+		Path:                 string(p.HTTPPath),
+		Streams:              names,
+		StreamFormats:        formats,
+		Origins:              p.CORSOrigins.Origins,
+		Heartbeat:            p.Heartbeat,
+		Retry:                p.Retry,
+		WriteTimeout:         p.WriteTimeout,
+		MaxAge:               p.MaxAge,
+		MaxClients:           p.maxClients(openFiles()),
+		MaxConnectsPerSecond: p.MaxConnectsPerSecond,
+		MaxPatterns:          p.MaxPatterns,
+		Logger:               s.log,
+	}
+}
+
+// orUnlimited turns a setting whose 0 means no limit into one for parts whose 0
+// means their default.
+func orUnlimited(n int) int {
+	if n == 0 {
+		return math.MaxInt
+	}
+	return n
+}
+
+// started reports whether the broker has told the end of every stream's log.
+func (s *service) started() bool {
+	return !slices.ContainsFunc(s.hub.Streams(), func(st *bridge.Stream) bool {
+		_, started := st.Live()
+		return !started
+	})
+}
+
+// run serves until ctx ends, then ends the parts in this order:
 //
 //  1. /readyz says draining, so that balancers look elsewhere
-//  2. clients are told to come back later, spread over the drain time
-//  3. the sources stop reading, the listeners close, all goroutines end
+//  2. every client is told to come back later, spread over the drain time
+//  3. the sources stop reading and the listeners close
+//  4. all goroutines have ended
 //
 // The parts therefore do not see ctx: they run until the draining has ended.
-func serveOn(ctx context.Context, c *Config, public, admin net.Listener, log *slog.Logger) error {
-	p := &probes{}
-	mux := http.NewServeMux()
-	p.register(mux)
+func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	b := currentBuild()
-	log.Info("listening", "clients", public.Addr().String(), "admin", admin.Addr().String(), "streams", c.Process.Streams.String(), "version", b.version)
-	defer log.Info("stopped")
+	s.log.Info("listening", "clients", public.Addr().String(), "admin", private.Addr().String(),
+		"streams", s.config.Process.Streams.String(), "version", b.version, "revision", b.revision)
+	defer s.log.Info("stopped")
+	defer s.replay.Close()
+	o := sink.ServerOptions{WriteTimeout: s.config.Process.WriteTimeout, Logger: s.log}
+	clients := sink.NewServer(sink.WithProbes(s.probes, s.events), o)
+	operators := sink.NewServer(admin.NewHandler(admin.Options{Probes: s.probes}), o)
 	return runAll(context.WithoutCancel(ctx),
-		func(work context.Context) error { return serveHTTP(work, newServer(mux), public) },
-		func(work context.Context) error { return serveHTTP(work, newServer(mux), admin) },
+		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
+		func(work context.Context) error { return clients.Run(work, public) },
+		func(work context.Context) error { return operators.Run(work, private) },
 		func(work context.Context) error {
 			select {
-			case <-work.Done(): // another part failed
-				return context.Cause(work)
 			case <-ctx.Done():
+			case <-work.Done(): // a listener failed
+				return context.Cause(work)
 			}
-			p.drain()
-			log.Info("draining", "over", c.Process.Drain)
-			return nil
+			clients.Retire()
+			return s.drain(work)
 		},
 	)
+}
+
+// drain says goodbye to all clients.
+func (s *service) drain(ctx context.Context) error {
+	over := s.config.Process.Drain
+	s.log.Info("draining", "clients", s.events.Clients(), "over", over.String())
+	ctx, cancel := context.WithTimeout(ctx, over+lateClients)
+	defer cancel()
+	if err := s.events.Drain(ctx, over); err != nil {
+		s.log.Warn("clients were cut off that did not take their goodbye", "error", err)
+	}
+	return nil
 }

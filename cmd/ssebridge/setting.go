@@ -120,14 +120,22 @@ func (s setting) problems(text string, err error) []problem {
 	if _, ok := reflect.TypeAssert[envconfig.Decoder](s.value.Addr()); !ok {
 		return []problem{problemf("%s=%q: want %s", s.name, text, s.want())}
 	}
-	// Our own types say what they expected, one error for each item of a list.
-	errs := []error{parse.Err}
-	if many, ok := parse.Err.(interface{ Unwrap() []error }); ok {
-		errs = many.Unwrap()
+	return problemsOf(s.name, parse.Err) // our own types say what they expected
+}
+
+// problemsOf turns an error into problems of a variable, one for each error that
+// was joined into it.
+func problemsOf(name string, err error) []problem {
+	if err == nil {
+		return nil
+	}
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
 	}
 	var problems []problem
 	for _, err := range errs {
-		problems = append(problems, problemf("%s: %v", s.name, err))
+		problems = append(problems, problemf("%s: %v", name, err))
 	}
 	return problems
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink"
 )
 
 // splitList splits a list at commas and new lines, trims its items and leaves
@@ -355,3 +356,18 @@ func formatDuration(d time.Duration) string {
 	}
 	return text
 }
+
+// Origins are the web origins whose pages may read responses.
+type Origins struct {
+	sink.Origins
+	texts []string
+}
+
+// Decode reads origins such as https://app.example.com or http://localhost:*.
+func (o *Origins) Decode(text string) (err error) {
+	o.texts = splitList(text)
+	o.Origins, err = sink.ParseOrigins(o.texts)
+	return err
+}
+
+func (o Origins) String() string { return strings.Join(o.texts, ",") }

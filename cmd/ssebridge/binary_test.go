@@ -1,0 +1,81 @@
+package main_test
+
+import (
+	"debug/buildinfo"
+	"debug/elf"
+	"errors"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// The production binary is a bridge and no broker: a server linked by accident
+// doubles its size and what may be wrong in it.
+func TestBinaryLinksNoServer(t *testing.T) {
+	info, err := buildinfo.ReadFile(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := map[string]bool{}
+	for _, m := range info.Deps {
+		linked[m.Path] = true
+	}
+	if !linked["github.com/nats-io/nats.go"] {
+		t.Errorf("the build information names no client, so it proves nothing: %v", linked)
+	}
+	for _, path := range []string{"github.com/nats-io/nats-server/v2", "pgregory.net/rapid", "go.uber.org/goleak"} {
+		if linked[path] {
+			t.Errorf("the binary links %s", path)
+		}
+	}
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.Lines(string(out)) {
+		if path = strings.TrimSpace(path); strings.Contains(path, "nats-server") || path == "testing" || strings.HasSuffix(path, "test") && strings.Contains(path, "ssebridge") {
+			t.Errorf("the binary depends on %s", path)
+		}
+	}
+}
+
+// The image holds nothing but the binary: no loader, no C library.
+func TestBinaryIsStatic(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skipf("images are built for linux; this is %s", runtime.GOOS)
+	}
+	f, err := elf.Open(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("the binary has a %v segment: it is linked dynamically", p.Type)
+		}
+	}
+}
+
+// A supervisor tells by the exit code whether to try again, a person by what is
+// printed.
+func TestWrongConfigurationStopsTheStart(t *testing.T) {
+	cmd := exec.Command(binary(t))
+	cmd.Env = []string{"SSEBRIDGE_STREAMS=orders=kafka:orders", "SSEBRIDGE_AUTH=jwt", "SSEBRIDGE_HEARTBEATS=1s", "SSEBRIDGE_NATS_TOKEN=t0ps3cret"}
+	out, err := cmd.Output()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() != 2 {
+		t.Fatalf("ended with %v, want exit code 2", err)
+	}
+	if len(out) > 0 {
+		t.Errorf("standard output holds %q", out)
+	}
+	for _, want := range []string{"broker kafka is not available in this version", `SSEBRIDGE_AUTH="jwt": is not available in this version`, "did you mean SSEBRIDGE_HEARTBEAT?"} {
+		if !strings.Contains(string(exit.Stderr), want) {
+			t.Errorf("standard error does not say %q:\n%s", want, exit.Stderr)
+		}
+	}
+	if strings.Contains(string(exit.Stderr), "t0ps3cret") {
+		t.Errorf("standard error shows a secret:\n%s", exit.Stderr)
+	}
+}

@@ -1,0 +1,256 @@
+//go:build unix
+
+package main_test
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ssebridge/ssebridge/sink/ssetest"
+	"github.com/ssebridge/ssebridge/sources/nats/natstest"
+)
+
+// addStream makes a stream that takes everything below its name in lower case.
+func addStream(t *testing.T, js jetstream.JetStream, name string) {
+	t.Helper()
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name) + ".>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func publish(t *testing.T, js jetstream.JetStream, subject, data string) {
+	t.Helper()
+	if _, err := js.Publish(t.Context(), subject, []byte(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freeAddress returns a loopback address that nobody listens on yet.
+func freeAddress(t *testing.T) *net.TCPAddr {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr)
+}
+
+// A pod and its broker start in any order. A bridge that exits without its
+// broker, or answers its clients with an error, breaks pages for good.
+func TestServesAsSoonAsTheBrokerIsThere(t *testing.T) {
+	addr := freeAddress(t)
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL=nats://"+addr.String(), "HEARTBEAT=1s")
+
+	if line := p.waitLine("stream waits", addr.String()); line["stream"] != "orders" {
+		t.Errorf("the log does not say what is waited for: %v", line)
+	}
+	for _, base := range []string{p.public, p.admin} {
+		for _, probe := range []string{"/livez", "/readyz", "/startupz"} {
+			if status, body := get(t, base+probe); status != http.StatusOK {
+				t.Errorf("%s%s: %d %s", base, probe, status, body)
+			}
+		}
+	}
+	held := p.open("?start=all")
+
+	srv := natstest.Embedded(t, func(o *server.Options) { o.Port = addr.Port })
+	js := srv.JS()
+	p.waitLine("stream waits", "ORDERS")
+	addStream(t, js, "ORDERS")
+	publish(t, js, "orders.eu", "first")
+	if e := held.next("message"); e.Data != "first" || e.ID == "" {
+		t.Errorf("the held connection got %+v, want the first record", e)
+	}
+	waits := p.logged("stream waits")
+	if len(slices.Compact(slices.Clone(waits))) != len(waits) {
+		t.Errorf("the same is told again and again: %q", waits)
+	}
+}
+
+// READY=sources is for those who want no traffic before there is data. It must
+// not take the process out of service again when the broker goes away.
+func TestReadyWithItsSources(t *testing.T) {
+	srv := natstest.Embedded(t)
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL, "READY=sources")
+	p.waitLog("stream waits")
+	if status, body := get(t, p.admin+"/readyz"); status != http.StatusServiceUnavailable || body != "waiting\n" {
+		t.Errorf("without its stream /readyz says %d %q", status, body)
+	}
+	if status, _ := get(t, p.admin+"/livez"); status != http.StatusOK {
+		t.Errorf("without its stream /livez says %d: a restart would not help", status)
+	}
+	addStream(t, srv.JS(), "ORDERS")
+	p.waitLog("stream is read")
+	if status, body := get(t, p.public+"/readyz"); status != http.StatusOK {
+		t.Errorf("with its stream /readyz says %d %q", status, body)
+	}
+	srv.Shutdown()
+	p.waitLine("stream waits", "not connected")
+	if status, body := get(t, p.public+"/readyz"); status != http.StatusOK {
+		t.Errorf("after the broker went away /readyz says %d %q", status, body)
+	}
+}
+
+// A rolling update must cost nobody an event: every client is told to come back,
+// with the id to come back with, at an event boundary.
+func TestTermSaysGoodbyeToEveryClient(t *testing.T) {
+	srv := natstest.Embedded(t)
+	js := srv.JS()
+	addStream(t, js, "ORDERS")
+	publish(t, js, "orders.eu", "first")
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL, "DRAIN=1s", "RETRY=500ms")
+
+	readers := make([]*reader, 5)
+	for i := range readers {
+		readers[i] = p.open("?start=all")
+		readers[i].next("message")
+	}
+	p.signal(syscall.SIGTERM)
+	for _, r := range readers {
+		e := r.next("closing")
+		if e.Data != `{"reason":"drain"}` || e.ID == "" {
+			t.Errorf("goodbye is %+v, want reason drain and an id", e)
+		}
+		r.wantEnd()
+	}
+	if err := p.wait(); err != nil {
+		t.Errorf("process ended with %v, want exit code 0", err)
+	}
+	if len(p.logged("stopped")) != 1 {
+		t.Error("the process did not reach its end")
+	}
+}
+
+// Balancers must see it before clients are sent away: not ready, but alive and
+// answering.
+func TestTermMakesTheProcessUnready(t *testing.T) {
+	srv := natstest.Embedded(t)
+	addStream(t, srv.JS(), "ORDERS")
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL, "DRAIN=1h")
+	for range 2 { // the first is told at once, the second in half an hour
+		p.open("").next("connected")
+	}
+	p.signal(syscall.SIGTERM)
+	p.waitLog("draining")
+	for _, base := range []string{p.public, p.admin} {
+		if status, body := get(t, base+"/readyz"); status != http.StatusServiceUnavailable || body != "draining\n" {
+			t.Errorf("while draining /readyz says %d %q", status, body)
+		}
+		if status, _ := get(t, base+"/livez"); status != http.StatusOK {
+			t.Errorf("while draining /livez says %d", status)
+		}
+	}
+	late := p.open("")
+	late.next("closing")
+	late.wantEnd()
+
+	// A second signal is from somebody who does not want to wait.
+	p.signal(syscall.SIGTERM)
+	exit, ok := errors.AsType[*exec.ExitError](p.wait())
+	if !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("after a second signal the process ended with %v, want killed by the signal", exit)
+	}
+}
+
+// The promise of the whole thing, once for real: an id from one process is good
+// at another, which goes on with the very next event.
+func TestAnotherProcessGoesOnWithTheNextEvent(t *testing.T) {
+	srv := natstest.Embedded(t)
+	js := srv.JS()
+	addStream(t, js, "ORDERS")
+	addStream(t, js, "PRICES")
+	env := []string{"STREAMS=orders=nats:ORDERS,prices=nats:PRICES", "NATS_URL=" + srv.URL, "STREAM_PRICES_FORMAT=envelope", "STREAM_ORDERS_SUBJECT=o.{subject.2}", "DRAIN=0"}
+	first := launch(t, env...)
+	publish(t, js, "orders.eu", "1")
+	publish(t, js, "orders.us", "not asked for")
+	r := first.open("?start=all&subject=o.eu&subject=prices.>")
+	e := r.next("message")
+	if e.Data != "1" {
+		t.Fatalf("got %+v", e)
+	}
+	first.signal(os.Kill)
+	_ = first.wait()
+	publish(t, js, "orders.eu", "2")
+	publish(t, js, "prices.gold", "3")
+
+	second := launch(t, env...)
+	c := ssetest.Client{URL: second.public + "/events?subject=o.eu&subject=prices.>", LastID: e.ID}
+	s, err := c.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r = &reader{s, t, t.Context()}
+	if e := r.next("connected"); !strings.Contains(e.Data, `"resume":"exact"`) {
+		t.Errorf("verdict: %+v", e)
+	}
+	got := []string{r.next("message").Data, r.next("message").Data}
+	slices.Sort(got) // streams are merged in any order; "2" sorts before "{"
+	if got[0] != "2" || !strings.Contains(got[1], `"subject":"prices.gold"`) {
+		t.Errorf("got %q, want record 2 and the envelope of record 3, each once", got)
+	}
+}
+
+// An operator asks before the deployment, not after.
+func TestCheckAsksTheBroker(t *testing.T) {
+	srv := natstest.Embedded(t)
+	js := srv.JS()
+	addStream(t, js, "ORDERS")
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "WORK", Subjects: []string{"work.>"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(env ...string) (string, int) {
+		cmd := exec.CommandContext(t.Context(), binary(t), "check")
+		cmd.Env = []string{"SSEBRIDGE_AUTH=none"}
+		for _, entry := range env {
+			cmd.Env = append(cmd.Env, "SSEBRIDGE_"+entry)
+		}
+		out, err := cmd.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return string(out), exit.ExitCode()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		return string(out), 0
+	}
+
+	out, code := check("STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL)
+	if code != 0 || !strings.Contains(out, "orders") {
+		t.Errorf("a stream that is there: exit code %d\n%s", code, out)
+	}
+	out, code = check("STREAMS=orders=nats:ORDERS,gone=nats:GONE,work=nats:WORK", "NATS_URL="+srv.URL)
+	if code != 1 || !strings.Contains(out, "gone") || !strings.Contains(out, "WorkQueue") {
+		t.Errorf("streams that cannot be served: exit code %d\n%s", code, out)
+	}
+	out, code = check("STREAMS=orders=nats:ORDERS", "NATS_URL=nats://"+freeAddress(t).String())
+	if code != 1 || !strings.Contains(out, "not connected to 127.0.0.1") {
+		t.Errorf("no broker: exit code %d\n%s", code, out)
+	}
+	out, code = check("STREAMS=orders=nats:ORDERS")
+	if code != 1 || !strings.Contains(out, "SSEBRIDGE_NATS_URL: is required") {
+		t.Errorf("no address: exit code %d\n%s", code, out)
+	}
+}
+
+// The image asks the process in it by the same binary.
+func TestHealthcheckFindsTheProcess(t *testing.T) {
+	addr := freeAddress(t)
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL=nats://127.0.0.1:1", "HTTP_LISTEN="+addr.String())
+	cmd := exec.CommandContext(t.Context(), binary(t), "healthcheck")
+	cmd.Env = p.cmd.Env
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
+		t.Errorf("healthcheck: %v, %s", err, out)
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sources/nats"
+)
+
+// upstream is what the configured streams are read from.
+type upstream struct {
+	clusters []*nats.Cluster
+	streams  []*bridge.Stream // in the order of the configuration
+	sources  []*nats.Source   // of the streams
+}
+
+// openUpstream makes the clusters and streams of c. Nothing is connected yet.
+func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
+	u := new(upstream)
+	byName := map[string]*nats.Cluster{}
+	for i := range c.Clusters {
+		n := &c.Clusters[i]
+		cluster, err := nats.NewCluster(n.options(log))
+		if err != nil {
+			return nil, fmt.Errorf("%s_*: %w", n.prefix(), err)
+		}
+		u.clusters = append(u.clusters, cluster)
+		byName[n.Cluster] = cluster
+	}
+	for _, s := range c.Streams {
+		name := s.Mapping.Name
+		source, err := nats.NewSource(byName[s.Mapping.Cluster], nats.SourceOptions{
+			Stream:   s.Mapping.Upstream,
+			Filter:   s.Filter,
+			Instance: instance(),
+			OnReset:  bridge.OnReset(s.OnReset),
+			Logger:   log.With("stream", name),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("open stream %q: %w", name, err)
+		}
+		u.sources = append(u.sources, source)
+		u.streams = append(u.streams, bridge.NewStream(name, source, bridge.StreamOptions{
+			Subject:       s.Subject.Template,
+			Event:         s.Event.Template,
+			OnReset:       bridge.OnReset(s.OnReset),
+			Start:         s.Start.Start,
+			MaxEventBytes: int(c.Process.MaxEventBytes),
+			Logger:        log,
+		}))
+	}
+	return u, nil
+}
+
+// run connects the clusters, reads by them, and returns when all of it has
+// ended. The connections outlive the reading, whose last words go over them.
+func (u *upstream) run(ctx context.Context, read func(context.Context) error) error {
+	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	for _, c := range u.clusters {
+		wg.Go(func() { _ = c.Run(connected) }) // returns only when told to
+	}
+	err := read(ctx)
+	disconnect()
+	wg.Wait()
+	return err
+}
+
+// options returns what the source needs of the configuration of a cluster.
+func (c *NATSConfig) options(log *slog.Logger) nats.Options {
+	if c.Cluster != "" {
+		log = log.With("cluster", c.Cluster)
+	}
+	return nats.Options{
+		URLs:        c.URL,
+		Domain:      c.Domain,
+		InboxPrefix: c.InboxPrefix,
+		Creds:       c.Creds.provider(c.prefix()+"_CREDS", log),
+		Nkey:        c.Nkey.provider(c.prefix()+"_NKEY", log),
+		User:        c.User,
+		Password:    c.Password.provider(c.prefix()+"_PASSWORD", log),
+		Token:       c.Token.provider(c.prefix()+"_TOKEN", log),
+		TLSCA:       c.TLSCa.provider(c.prefix()+"_TLS_CA", log),
+		TLSCert:     c.TLSCert.provider(c.prefix()+"_TLS_CERT", log),
+		TLSKey:      c.TLSKey.provider(c.prefix()+"_TLS_KEY", log),
+		Logger:      log,
+	}
+}
+
+// provider returns a function that reads the secret anew at each call, or nil if
+// it is not set. A file that cannot be read any more counts as empty, and the
+// server then says what it misses.
+func (s Secret) provider(name string, log *slog.Logger) nats.Secret {
+	if !s.IsSet() {
+		return nil
+	}
+	return func() string {
+		text, err := s.Read()
+		if err != nil {
+			log.Warn("secret cannot be read", "variable", name+fileSuffix, "error", err)
+		}
+		return text
+	}
+}
+
+// instance names this process in the names of its consumers, so that an operator
+// who finds one on the broker knows whose it is: the host name, which in
+// Kubernetes is the Pod's.
+func instance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, host)
+	return name[:min(len(name), maxNameBytes)]
+}
