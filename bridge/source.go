@@ -46,28 +46,28 @@ type Receiver interface {
 type ChangeKind uint8
 
 const (
-	// Started tells where live begins: Position, the end of the log. Records and
-	// findings only come after it; Waiting may come before. It is sent once, and
-	// again only when the stream has another incarnation with the same history up
+	// Started tells where live begins: Position, the end of the log. Only Waiting,
+	// Reading and Spaced may come before it. It is sent once, and again only when the stream has another incarnation with the same history up
 	// to the live position (a backup was restored), which Position then names.
 	Started ChangeKind = iota
-	// Moved: the live place of Partition moved on to Place over offsets that
-	// hold no record to show (deleted at the end of the log, control batches).
+	// Moved says that the live place of Partition moved on to Place over offsets
+	// that hold no record to show (deleted at the end of the log, control batches).
 	Moved
-	// Found: a gap or a reset, as Finding says. The live position is its Next.
+	// Found is a gap or a reset, as Finding says. The live position is its Next.
 	// Where the broker does not name the place to go on the finding is Open, and
 	// Next is what the reader has chosen.
 	Found
-	// Grown: the stream has Partitions partitions now; new ones begin at place 0.
+	// Grown says that the stream has Partitions partitions now; new ones begin at
+	// place 0.
 	Grown
-	// Doubted: the connection or the leader changed, so what was read before may
-	// not be history any more.
+	// Doubted says that the connection or the leader changed, so what was read
+	// before may not be history any more.
 	Doubted
-	// Waiting: nothing can be read for now; Err says what is waited for.
+	// Waiting says that nothing can be read for now; Err is what is waited for.
 	Waiting
-	// Reading: the stream is being read (again).
+	// Reading says that the stream is being read (again).
 	Reading
-	// Spaced: the broker told the stream's own subjects, Subjects. It comes before
+	// Spaced says that the broker told the stream's own subjects, Subjects. It comes before
 	// Started, and again when they change; brokers without subjects never send it.
 	Spaced
 )
