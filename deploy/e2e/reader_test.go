@@ -68,7 +68,7 @@ func (r *reader) connect(ctx context.Context, c *ssetest.Client) error {
 	if err != nil {
 		return context.Cause(ctx) // refused or cut: again
 	}
-	defer func() { _ = s.Close() }()
+	defer s.Close()
 	if s.Status() != 200 {
 		body, _ := s.ReadAll(ctx)
 		return &statusError{s.Status(), string(body)}
