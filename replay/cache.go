@@ -48,12 +48,14 @@ type Cache struct {
 	stop    context.CancelFunc
 }
 
-// Stats counts what a cache did since it was made.
+// Stats counts what a [Replay] did since it was made.
 type Stats struct {
-	Reads  uint64 // chunks read from brokers
-	Hits   uint64 // chunks found
-	Shared uint64 // times somebody waited for a read that another had begun
-	Bytes  int64  // held now
+	Reads     uint64 // chunks read from brokers
+	Hits      uint64 // chunks found
+	Shared    uint64 // times somebody waited for a read that another had begun
+	Bytes     int64  // of chunks, held now
+	HandOvers uint64 // times a client came to share its group's bytes
+	Falls     uint64 // times what such a client needed next had left the ring
 }
 
 // streamRuns are one stream's runs in its present generation.

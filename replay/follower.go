@@ -117,6 +117,7 @@ func (f *Follower) Next(ctx context.Context) ([][]byte, error) {
 				return f.end.units, f.end.err
 			}
 			f.cursor = f.end.cursor
+			f.replay.handOvers.Add(1)
 		case <-silence.C:
 			return f.heartbeat(), nil
 		case <-ctx.Done():
@@ -143,6 +144,7 @@ func (f *Follower) take() (units [][]byte, ok bool) {
 	var state bridge.WalkState
 	f.taken, state = f.cursor.Take(f.taken[:0], takeBytes)
 	if state == bridge.Evicted {
+		f.replay.falls.Add(1)
 		return nil, false
 	}
 	f.units = f.units[:0]

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -24,6 +25,8 @@ type Replay struct {
 	cache      *Cache
 	takeEvents int
 	log        *slog.Logger
+
+	handOvers, falls atomic.Uint64
 }
 
 // New returns a Replay over the streams of hub. Close it after its last follower.
@@ -50,8 +53,12 @@ func New(hub *bridge.Hub, o Options) *Replay {
 // Close ends reads that are still under way and waits for them.
 func (r *Replay) Close() { r.cache.Close() }
 
-// Stats counts what the chunk cache did.
-func (r *Replay) Stats() Stats { return r.cache.Stats() }
+// Stats returns the counts of this moment.
+func (r *Replay) Stats() Stats {
+	s := r.cache.Stats()
+	s.HandOvers, s.Falls = r.handOvers.Load(), r.falls.Load()
+	return s
+}
 
 // Open begins to follow. It returns at once: whatever has to be waited for,
 // [Follower.Next] waits for. The caller closes the follower.
