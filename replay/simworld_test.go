@@ -241,7 +241,7 @@ func (w *simWorld) fail(format string, args ...any) {
 
 // noteWeak notes positions that lie beyond a rollback which nothing can prove:
 // on JetStream the record before the position is gone, on Kafka it has no
-// proof. The documentation says so; the oracle demands less then.
+// proof, or retention took what the epoch of the proof wrote. The documentation says so; the oracle demands less then.
 func (w *simWorld) noteWeak(stream string, pos bridge.Position) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -254,7 +254,8 @@ func (w *simWorld) noteWeak(stream string, pos bridge.Position) {
 			if pl.Offset <= to || pl.Offset > b.Ends(int32(p)).End {
 				continue
 			}
-			provable := pl.Proof != 0
+			ends := b.Ends(int32(p))
+			provable := pl.Proof != 0 && (stream == "j" || pl.Offset > ends.First)
 			if stream == "j" && provable {
 				provable = false
 				for _, h := range b.Held(0) {
