@@ -47,8 +47,9 @@ type ChangeKind uint8
 
 const (
 	// Started tells where live begins: Position, the end of the log. Only Waiting,
-	// Reading and Spaced may come before it. It is sent once, and again only when the stream has another incarnation with the same history up
-	// to the live position (a backup was restored), which Position then names.
+	// Reading and Spaced may come before it. It is sent once, and again only when
+	// the stream has another incarnation with the same history up to the live
+	// position (a backup was restored), which Position then names.
 	Started ChangeKind = iota
 	// Moved says that the live place of Partition moved on to Place over offsets
 	// that hold no record to show (deleted at the end of the log, control batches).

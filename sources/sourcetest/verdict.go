@@ -42,7 +42,7 @@ func (t table) judgeJetStream(pos bridge.Position, same bool, held bridge.Proof)
 	}
 	_, proven := place.Proof.Value()
 	anchor := l.anchor(want).Proof
-	if proven && held == place.Proof {
+	if proven && same && held == place.Proof {
 		anchor = held
 	}
 	switch _, known := anchor.Value(); {
