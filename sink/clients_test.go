@@ -86,6 +86,12 @@ func TestBucket(t *testing.T) {
 	if taken != 109 { // ten at once, then one in each 100 ms of 9.99 s
 		t.Errorf("%d taken in 10 s, want 109", taken)
 	}
+	taken = 0
+	for now = now.Add(time.Hour); b.take(now); taken++ {
+	}
+	if taken != 10 {
+		t.Errorf("%d taken at once after an hour, want 10", taken)
+	}
 	unbounded := bucket{}
 	for range 3 {
 		if !unbounded.take(now) {
@@ -218,6 +224,7 @@ func TestServerRunEndsAllConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
+		began := time.Now()
 		b.stop()
 		if _, err := s.Next(t.Context()); err == nil {
 			t.Error("the stream goes on")
@@ -225,6 +232,9 @@ func TestServerRunEndsAllConnections(t *testing.T) {
 		<-b.ended
 		if !errors.Is(b.err, context.Canceled) {
 			t.Errorf("got %v, want the cause of the end", b.err)
+		}
+		if got := time.Since(began); got >= endTimeout {
+			t.Errorf("took %v: requests were cut off, not ended", got)
 		}
 		<-f.closed
 		if _, err := b.client("/events").Open(t.Context()); err == nil {

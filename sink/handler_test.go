@@ -71,7 +71,7 @@ func TestCORSHeadersAreOnEveryStatus(t *testing.T) {
 	for _, target := range []string{"/events", "/events?x=1", "/events/nosuch", "/other"} {
 		for origin, allowed := range map[string]bool{
 			"https://app.example": true, "http://localhost:5173": true, "http://localhost": true,
-			"https://evil.example": false, "http://localhost.evil.example:80": false, "http://localhost:5173.evil.example": false,
+			"https://evil.example": false, "http://localhost.evil.example:80": false, "http://localhost:5173.evil.example": false, "http://localhost:80.x": false,
 			"https://app.example.evil.example": false, "https://app.example:8443": false, "null": false, "http://localhost:": false,
 		} {
 			w, _ := ask(t, o, get(t, target, "Origin", origin))

@@ -202,6 +202,9 @@ func TestProblemsQuoteRequestsSafely(t *testing.T) {
 			t.Errorf("%s: %d %d bytes: %.300q", target, w.Code, len(body), body)
 		}
 	}
+	if p := newProblem(codeBadParameter, evil, evil); len(p.Detail) > maxDetailBytes+len("…") || len(p.Parameter) > 100 {
+		t.Errorf("%d bytes of detail, %d of a name", len(p.Detail), len(p.Parameter))
+	}
 	w, _ := ask(t, Options{}, get(t, "/events?"+url.QueryEscape(evil)+"=1"))
 	if body := w.Body.String(); len(body) > 2000 || strings.ContainsAny(body[:len(body)-1], "<>\r\n\x00") {
 		t.Errorf("parameter name: %.300q", body)
@@ -240,6 +243,7 @@ func TestAcceptNegotiation(t *testing.T) {
 		"text/event-stream;q=0, */*":    false,
 		"text/*;q=0, */*":               false,
 		"text/event-stream, */*;q=0":    true,
+		"text/*, text/*;q=0":            true,
 		"*/*;q=0":                       false,
 		"nonsense":                      false,
 		"application/json;q=x,text/*;q": true,

@@ -123,6 +123,22 @@ func TestSlowClientIsNotClosedWhileItTakesBytes(t *testing.T) {
 	})
 }
 
+// A response that ends after a long silence must not look cut to its client:
+// some libraries give up then.
+func TestEndAfterALongSilenceIsClean(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Options{WriteTimeout: 5 * time.Second})
+		s, f := b.open(b.client("/events"))
+		go func() {
+			time.Sleep(time.Minute)
+			f.steps <- step{err: io.EOF}
+		}()
+		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want a clean end", err)
+		}
+	})
+}
+
 // nginx asks with HTTP/1.0 unless told otherwise, and knows no chunks there.
 func TestHTTP10GetsABodyThatEndsWithTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
