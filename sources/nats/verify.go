@@ -102,7 +102,7 @@ func (s *Source) judge(ctx context.Context, a *asker, v *view, pos bridge.Positi
 	// been the last before it only because those between were deleted.
 	if anchor := want - 1; pl.Proof != 0 && anchor >= v.first && anchor < v.end {
 		proof, held := bridge.Proof(0), false
-		if known != nil {
+		if known != nil && same { // what the caller holds is of the life it knows
 			proof, held = known(ctx, 0, anchor)
 		}
 		if held && proof == pl.Proof {

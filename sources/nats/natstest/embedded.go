@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ var serverCount atomic.Int64
 type Server struct {
 	URL  string // where clients connect, without credentials
 	Name string
+	Dir  string // the data directory
 
 	t   testing.TB
 	srv *server.Server
@@ -106,7 +109,7 @@ func start(t testing.TB, o *server.Options) *Server {
 	if !srv.ReadyForConnections(readyTimeout) {
 		t.Fatalf("server %s is not ready after %s", o.ServerName, readyTimeout)
 	}
-	return &Server{URL: srv.ClientURL(), Name: o.ServerName, t: t, srv: srv}
+	return &Server{URL: srv.ClientURL(), Name: o.ServerName, Dir: o.StoreDir, t: t, srv: srv}
 }
 
 // Conn connects to the server; the connection ends with the test.
@@ -130,6 +133,32 @@ func (s *Server) Shutdown() {
 // LameDuck tells the clients that the server is about to leave, and makes it
 // leave. It returns when the server has ended.
 func (s *Server) LameDuck() { s.srv.LameDuckShutdown() }
+
+// Settle returns when the files of a deleted stream are gone. The server removes
+// them in the background, and if a stream of the same name is deleted meanwhile,
+// its own files stay behind and the next stream of that name begins with the old
+// records (nats-server 2.15.2, fileStore.Delete). A test that deletes the same
+// name several times calls it in between.
+func (s *Server) Settle(stream string) {
+	s.t.Helper()
+	settle(s.t, s.Dir, stream)
+}
+
+func settle(t testing.TB, dir, stream string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams"))
+	if err != nil {
+		t.Fatalf("look for the streams of %s: %v", dir, err)
+	}
+	until(t, "the files of stream "+stream+" to go", func() bool {
+		for _, f := range files {
+			if _, err := os.Stat(filepath.Join(f, "."+stream)); err == nil {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 // Clients counts the connections whose name is name.
 func (s *Server) Clients(name string) int {

@@ -133,6 +133,12 @@ func (p *ProcessServer) RollBack(dir string) {
 	}
 }
 
+// Settle is as [Server.Settle].
+func (p *ProcessServer) Settle(stream string) {
+	p.t.Helper()
+	settle(p.t, p.Dir, stream)
+}
+
 // Conn connects to the server; the connection ends with the test and outlives
 // restarts of the server.
 func (p *ProcessServer) Conn(opts ...natsgo.Option) *natsgo.Conn {
