@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sink/ssetest"
 )
 
@@ -250,7 +251,7 @@ func TestRetiredServerKeepsNoConnection(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
 		b.server.Retire()
-		go func() { f.steps <- step{err: io.EOF} }()
+		go func() { f.steps <- step{err: bridge.ErrNoStream} }()
 		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want the end", err)
 		}

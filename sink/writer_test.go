@@ -108,7 +108,7 @@ func TestSlowClientIsNotClosedWhileItTakesBytes(t *testing.T) {
 		f := <-b.opened
 		block := "data: " + strings.Repeat("x", 256<<10) + "\n\n"
 		f.steps <- step{blocks: block}
-		go func() { f.steps <- step{err: io.EOF} }()
+		go func() { f.steps <- step{err: bridge.ErrNoStream} }()
 		var got []byte
 		for buf := make([]byte, 4<<10); ; time.Sleep(2 * time.Second) {
 			n, err := near.Read(buf)
@@ -131,7 +131,7 @@ func TestEndAfterALongSilenceIsClean(t *testing.T) {
 		s, f := b.open(b.client("/events"))
 		go func() {
 			time.Sleep(time.Minute)
-			f.steps <- step{err: io.EOF}
+			f.steps <- step{err: bridge.ErrNoStream}
 		}()
 		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want a clean end", err)
@@ -149,7 +149,7 @@ func TestHTTP10GetsABodyThatEndsWithTheConnection(t *testing.T) {
 		if s.Chunked() || s.Header("Content-Length") != "" {
 			t.Errorf("chunked %v, length %q, want neither", s.Chunked(), s.Header("Content-Length"))
 		}
-		f.steps <- step{blocks: "data: a\n\n", err: io.EOF}
+		f.steps <- step{blocks: "data: a\n\n", err: bridge.ErrNoStream}
 		b.next(s, ssetest.Event{Type: "message", Data: "a", ID: "1"})
 		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want the end", err)
@@ -175,7 +175,7 @@ func TestSilenceLongerThanTheWriteTimeoutOverHTTP2(t *testing.T) {
 			f := <-b.opened
 			f.steps <- step{blocks: "data: a\n\n"}
 			time.Sleep(time.Minute)
-			f.steps <- step{blocks: "data: b\n\n", err: io.EOF}
+			f.steps <- step{blocks: "data: b\n\n", err: bridge.ErrNoStream}
 		}()
 		resp, err := transport.RoundTrip(req)
 		if err != nil {

@@ -233,7 +233,7 @@ func (s *Stream) fill(ctx context.Context) error {
 	case errors.Is(err, io.EOF) && s.resp.complete():
 		s.err = io.EOF
 	default:
-		s.err = fmt.Errorf("%w: %w", ErrCut, err)
+		s.err = fmt.Errorf("%w: %s", ErrCut, err.Error()) // not wrapped: an io.EOF here is no end
 	}
 	return s.err
 }

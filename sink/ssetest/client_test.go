@@ -74,7 +74,7 @@ func TestClientReadsChunksAndTellsEndFromCut(t *testing.T) {
 			if want := (Event{"message", "a", "1"}); e != want || err != nil {
 				t.Errorf("got %q, %v, want %q", e, err, want)
 			}
-			if _, err := s.Next(t.Context()); !errors.Is(err, tt.want) {
+			if _, err := s.Next(t.Context()); !errors.Is(err, tt.want) || errors.Is(err, io.EOF) && errors.Is(err, ErrCut) {
 				t.Errorf("at the end got %v, want %v", err, tt.want)
 			}
 			if c.LastID != "1" {
