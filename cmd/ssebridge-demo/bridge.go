@@ -51,13 +51,14 @@ func bridgeEnv(nats, listen, admin string, origins []string) []string {
 		"SSEBRIDGE_CORS_ORIGINS=" + strings.Join(origins, ","),
 		"SSEBRIDGE_HTTP_LISTEN=" + listen,
 		"SSEBRIDGE_ADMIN_LISTEN=" + admin,
+		"SSEBRIDGE_READY=sources", // so that the page has events when it is announced
 		"SSEBRIDGE_RETRY=1s",
 		"SSEBRIDGE_DRAIN=1s",
 		"SSEBRIDGE_LOG_FORMAT=text",
 	}
 }
 
-// waitFor waits until the bridge answers at addr.
+// waitFor waits until the bridge at addr is ready.
 func waitFor(ctx context.Context, addr string) error {
 	within, cancel := context.WithTimeout(ctx, bridgeStart)
 	defer cancel()
@@ -65,21 +66,21 @@ func waitFor(ctx context.Context, addr string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if alive(within, client, addr) {
+		if ready(within, client, addr) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-within.Done():
-			return fmt.Errorf("start the bridge: no answer from http://%s/livez within %s", addr, bridgeStart)
+			return fmt.Errorf("start the bridge: not ready at http://%s/readyz within %s", addr, bridgeStart)
 		case <-tick.C:
 		}
 	}
 }
 
-func alive(ctx context.Context, client *http.Client, addr string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/livez", http.NoBody)
+func ready(ctx context.Context, client *http.Client, addr string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", http.NoBody)
 	if err != nil {
 		return false
 	}

@@ -219,18 +219,17 @@ function follow(patterns) {
   follower.open(patterns);
 }
 
-function sameAsNow(patterns) {
-  return JSON.stringify(patterns) === JSON.stringify(follower.patterns);
+function followBox() {
+  const patterns = patternsIn($("subjects").value);
+  const corrected = $("subjects").getAttribute("aria-invalid") === "true";
+  if (corrected || String(patterns) !== String(follower.patterns)) follow(patterns);
 }
 
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
-  follow(patternsIn($("subjects").value));
+  followBox();
 });
-$("subjects").addEventListener("change", () => {
-  const patterns = patternsIn($("subjects").value);
-  if (!sameAsNow(patterns)) follow(patterns);
-});
+$("subjects").addEventListener("change", followBox); // comes before submit when Enter is pressed
 
 $("presets").addEventListener("click", (event) => {
   const pattern = event.target.dataset.pattern;
