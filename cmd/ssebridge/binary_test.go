@@ -4,6 +4,7 @@ import (
 	"debug/buildinfo"
 	"debug/elf"
 	"errors"
+	"net"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -77,5 +78,27 @@ func TestWrongConfigurationStopsTheStart(t *testing.T) {
 	}
 	if strings.Contains(string(exit.Stderr), "t0ps3cret") {
 		t.Errorf("standard error shows a secret:\n%s", exit.Stderr)
+	}
+}
+
+// A port that is taken is a problem that passes: exit code 1, so that a
+// supervisor tries again.
+func TestTakenAddressIsToldByItsVariable(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, name := range []string{"SSEBRIDGE_HTTP_LISTEN", "SSEBRIDGE_ADMIN_LISTEN"} {
+		cmd := exec.CommandContext(t.Context(), binary(t))
+		cmd.Env = []string{
+			"SSEBRIDGE_STREAMS=orders=nats:ORDERS", "SSEBRIDGE_AUTH=none", "SSEBRIDGE_NATS_URL=nats://127.0.0.1:1",
+			"SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0", "SSEBRIDGE_ADMIN_LISTEN=127.0.0.1:0", name + "=" + l.Addr().String(),
+		}
+		_, err := cmd.Output()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok || exit.ExitCode() != 1 || !strings.Contains(string(exit.Stderr), name) {
+			t.Errorf("%s is taken: ended with %v", name, err)
+		}
 	}
 }

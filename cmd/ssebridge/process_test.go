@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ssebridge/ssebridge/sink/ssetest"
@@ -241,6 +243,71 @@ func TestCheckAsksTheBroker(t *testing.T) {
 	out, code = check("STREAMS=orders=nats:ORDERS")
 	if code != 1 || !strings.Contains(out, "SSEBRIDGE_NATS_URL: is required") {
 		t.Errorf("no address: exit code %d\n%s", code, out)
+	}
+}
+
+// A refused permission looks like a broker that does not answer. It takes hours
+// to find, so check names the subject to allow.
+func TestCheckNamesTheMissingPermission(t *testing.T) {
+	srv := natstest.Embedded(t, natstest.Config(t, `
+		authorization { users = [
+			{user: admin, password: a}
+			{user: bridge, password: b, permissions: {publish: {deny: ["$JS.API.CONSUMER.>"]}}}
+		] }`))
+	addStream(t, srv.JS(natsgo.UserInfo("admin", "a")), "ORDERS")
+	cmd := exec.CommandContext(t.Context(), binary(t), "check")
+	cmd.Env = []string{"SSEBRIDGE_AUTH=none", "SSEBRIDGE_STREAMS=orders=nats:ORDERS", "SSEBRIDGE_NATS_URL=" + srv.URL, "SSEBRIDGE_NATS_USER=bridge", "SSEBRIDGE_NATS_PASSWORD=b"}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `allow the account to publish to "$JS.API.CONSUMER.CREATE.ORDERS.`) {
+		t.Errorf("check ended with %v and does not name the permission:\n%s", err, out)
+	}
+}
+
+// Secrets are rotated while the process runs; a restart would cost every client
+// its connection.
+func TestRotatedSecretIsUsedAtTheNextConnection(t *testing.T) {
+	addr := freeAddress(t)
+	file := filepath.Join(t.TempDir(), "password")
+	broker := func(password string) *natstest.Server {
+		srv := natstest.Embedded(t, func(o *server.Options) {
+			o.Port, o.Username, o.Password = addr.Port, "bridge", password
+		})
+		addStream(t, srv.JS(natsgo.UserInfo("bridge", password)), "ORDERS")
+		if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return srv
+	}
+	first := broker("one")
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL=nats://"+addr.String(), "NATS_USER=bridge", "NATS_PASSWORD_FILE="+file)
+	r := p.open("")
+	r.next("connected")
+	first.Shutdown()
+	p.waitLine("stream waits", "not connected")
+
+	second := broker("two")
+	r.next("reset") // another server, so another history; the connection has held
+	publish(t, second.JS(natsgo.UserInfo("bridge", "two")), "orders.eu", "over the new connection")
+	if e := r.next("message"); e.Data != "over the new connection" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// Query strings hold what only the client should know; logs are kept for years
+// and read by many.
+func TestQueryStringsAreNeverLogged(t *testing.T) {
+	srv := natstest.Embedded(t)
+	addStream(t, srv.JS(), "ORDERS")
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL, "LOG_LEVEL=debug", "DRAIN=0")
+	p.waitLog("stream is read")
+	get(t, p.public+"/events?token=t0ps3cret")
+	get(t, p.public+"/events?lastEventId=t0ps3cret")
+	get(t, p.public+"/nowhere?t0ps3cret")
+	p.open("?subject=orders.t0ps3cret").next("connected")
+	p.signal(syscall.SIGTERM)
+	_ = p.wait()
+	if log := strings.Join(p.raw, "\n"); strings.Contains(log, "t0ps3cret") {
+		t.Errorf("the log holds a query string:\n%s", log)
 	}
 }
 

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"log/slog"
+	"math"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/ssebridge/ssebridge/sink"
+)
+
+// A setting that is read, checked, documented, and then not handed on is worse
+// than none.
+func TestSettingsReachTheHandler(t *testing.T) {
+	setenv(t, minimal("HTTP_PATH=/live/feed", "HEARTBEAT=7s", "RETRY=2s", "WRITE_TIMEOUT=11s", "MAX_AGE=1h", "MAX_CLIENTS=5", "MAX_CONNECTS_PER_SECOND=6",
+		"MAX_PATTERNS=3", "CORS_ORIGINS=https://app.example.com", "STREAM_ORDERS_FORMAT=envelope")...)
+	c, problems := readConfig()
+	if len(problems) > 0 {
+		t.Fatalf("problems: %q", problems)
+	}
+	s, err := newService(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.replay.Close()
+	o := s.sinkOptions()
+	// A field that is added to the options and not set here is noticed too.
+	v := reflect.ValueOf(o)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("sink.Options.%s is not set", v.Type().Field(i).Name)
+		}
+	}
+	if !o.Origins.Allows("https://app.example.com") || o.Origins.Allows("https://example.com") {
+		t.Error("the origins are not those of the configuration")
+	}
+	o.Open, o.Logger, o.Origins = nil, nil, sink.Origins{}
+	want := sink.Options{
+		Path: "/live/feed", Streams: []string{"orders"}, StreamFormats: map[string]string{"orders": "envelope"}, Heartbeat: 7 * time.Second,
+		Retry: 2 * time.Second, WriteTimeout: 11 * time.Second, MaxAge: time.Hour, MaxClients: 5, MaxConnectsPerSecond: 6, MaxPatterns: 3,
+	}
+	if !reflect.DeepEqual(o, want) {
+		t.Errorf("got  %+v\nwant %+v", o, want)
+	}
+}
+
+// 0 means no limit to people, and the default to some parts.
+func TestZeroIsNoLimit(t *testing.T) {
+	if orUnlimited(0) != math.MaxInt || orUnlimited(3) != 3 {
+		t.Errorf("got %d and %d", orUnlimited(0), orUnlimited(3))
+	}
+}
