@@ -206,6 +206,12 @@ func (f *Feed) append(e Entry) (number uint64) {
 	number = f.base + uint64(len(f.ring))
 	f.ring = append(f.ring, e)
 	f.bytes += entryOverheadBytes + int64(len(e.Unit)+len(e.id))
+	f.evict()
+	return number
+}
+
+// evict lets go of the oldest entries that the ring has no room for.
+func (f *Feed) evict() {
 	limit := f.limit.Load()
 	n := 0
 	for f.bytes > limit && n < len(f.ring) {
@@ -216,7 +222,13 @@ func (f *Feed) append(e Entry) (number uint64) {
 	f.ring = f.ring[n:]
 	f.base += uint64(n)
 	f.evictions += uint64(n)
-	return number
+}
+
+// shrink evicts what no longer fits when the feed's share of memory became less.
+func (f *Feed) shrink() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.evict()
 }
 
 // number is the number that the next entry will have.

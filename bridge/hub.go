@@ -206,6 +206,9 @@ func (h *Hub) expire(all bool) {
 // share divides the rings' memory among the feeds.
 func (h *Hub) share() {
 	h.limit.Store(h.opt.RingBytes / int64(max(1, len(h.feeds))))
+	for _, f := range h.feeds {
+		f.shrink()
+	}
 }
 
 // HubStats counts what the hub keeps and did.

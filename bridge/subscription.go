@@ -47,7 +47,7 @@ type Subscription struct {
 	Unreadable bool
 	Start      *Start  // nil: each stream's own
 	OnReset    OnReset // empty: each stream's own
-	Heartbeat  time.Duration
+	Heartbeat  time.Duration // longest silence of a connection; must be positive
 	Retry      time.Duration // sent with connected; zero: none
 }
 

@@ -37,8 +37,9 @@ type catchUp struct {
 	f       *Follower
 	streams []*bridge.Stream
 	group   *bridge.Group
-	own     bridge.ID // in the order of streams
-	fresh   bool      // connected is still to be sent
+	own     bridge.ID       // in the order of streams
+	renamed map[string]bool // parts of the client's id that a stream of another name took over
+	fresh   bool            // connected is still to be sent
 	states  []streamState
 
 	target bridge.Target
@@ -143,25 +144,27 @@ func (c *catchUp) place() error {
 		}
 		from = id
 	}
+	c.renamed = map[string]bool{}
 	c.states = make([]streamState, len(c.streams))
 	c.own = make(bridge.ID, len(c.streams))
 	for i, s := range c.streams {
 		c.own[i].Stream = s.Name()
 		pos, ok := from.Lookup(s.Name())
 		if !ok {
-			pos, ok = c.renamed(from, s)
+			pos, ok = c.formerly(from, s)
 		}
 		c.own[i].Position, c.states[i].placed = pos.Clone(), ok
 	}
 	return nil
 }
 
-// renamed finds the part of an id that belongs to a stream under an older name:
+// formerly finds the part of an id that belongs to a stream under an older name:
 // no configured stream has the name, and the incarnation is the stream's.
-func (c *catchUp) renamed(from bridge.ID, s *bridge.Stream) (bridge.Position, bool) {
+func (c *catchUp) formerly(from bridge.ID, s *bridge.Stream) (bridge.Position, bool) {
 	live, _ := s.Live()
 	for _, part := range from {
 		if c.f.replay.hub.Stream(part.Stream) == nil && part.Position.Incarnation == live.Incarnation {
+			c.renamed[part.Stream] = true
 			return part.Position, true
 		}
 	}
@@ -322,7 +325,8 @@ func (c *catchUp) connected() {
 		}
 	}
 	for _, part := range c.f.sub.From {
-		if !slices.ContainsFunc(c.streams, func(s *bridge.Stream) bool { return s.Name() == part.Stream }) {
+		followed := slices.ContainsFunc(c.streams, func(s *bridge.Stream) bool { return s.Name() == part.Stream })
+		if !followed && !c.renamed[part.Stream] {
 			body.Dropped = append(body.Dropped, part.Stream)
 		}
 	}

@@ -25,17 +25,18 @@ const (
 //	          └─────────────────────┘ fell out of the ring
 //
 // While it is away, a goroutine of its own catches up and waits until Next takes
-// what it found; while it is level it has none. All methods but Close are for
-// one goroutine.
+// what it found; while it is level it has none. Its methods are for one goroutine
+// at a time: to close it while Next waits, end that call's context first.
 type Follower struct {
 	replay *Replay
 	sub    bridge.Subscription
 	group  *bridge.Group // nil until the catch-up has joined it
 
-	at    string // event id of what Next returned last
-	sent  string // the last id that left in an event
-	fresh bool   // nothing was sent yet: connected comes first
-	told  bool   // caught-up was sent
+	at    string    // event id of what Next returned last
+	sent  string    // the last id that left in an event
+	fresh bool      // nothing was sent yet: connected comes first
+	told  bool      // caught-up was sent
+	spoke time.Time // when Next last returned units, or the follower was opened
 
 	cursor *bridge.Cursor // level; nil while away
 	taken  []bridge.Entry
@@ -87,11 +88,19 @@ func (f *Follower) away() {
 // When ctx ends first, its cause is returned and nothing is lost: Next may be
 // called again.
 func (f *Follower) Next(ctx context.Context) ([][]byte, error) {
-	silence := time.NewTimer(f.sub.Heartbeat)
+	units, err := f.next(ctx)
+	if len(units) > 0 {
+		f.spoke = time.Now()
+	}
+	return units, err
+}
+
+func (f *Follower) next(ctx context.Context) ([][]byte, error) {
+	silence := time.NewTimer(time.Until(f.spoke.Add(f.sub.Heartbeat)))
 	defer silence.Stop()
 	for {
 		if f.cursor != nil {
-			var changed <-chan struct{} = f.group.Changed()
+			changed := f.group.Changed()
 			units, ok := f.take()
 			if len(units) > 0 {
 				return units, nil
@@ -187,6 +196,7 @@ func (f *Follower) heartbeat() [][]byte {
 func (f *Follower) ID() string { return f.at }
 
 // Close lets go of everything the follower holds and waits for its goroutine.
+// Nothing may be called afterwards.
 func (f *Follower) Close() {
 	f.stop(context.Canceled)
 	f.running.Wait()

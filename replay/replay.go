@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -63,7 +64,7 @@ func (r *Replay) Stats() Stats {
 // Open begins to follow. It returns at once: whatever has to be waited for,
 // [Follower.Next] waits for. The caller closes the follower.
 func (r *Replay) Open(sub bridge.Subscription) *Follower {
-	f := &Follower{replay: r, sub: sub, at: sub.From.String(), fresh: true}
+	f := &Follower{replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: time.Now()}
 	if sub.From == nil {
 		f.at = ""
 	}

@@ -36,6 +36,8 @@ var simProfiles = []simOptions{
 		"live": 15, "pump": 150, "cut": 20, "connect": 30}},
 	{name: "ahead", ops: 200, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
 		"rollback": 4, "stuck": 0, "grow": 0, "recreate": 0, "beat": 6}},
+	{name: "stale replicas", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
+		"live": 15, "append": 30, "pump": 120, "cut": 25, "connect": 40, "rollback": 5, "stuck": 0, "beat": 1, "down": 0, "trim": 1}},
 	{name: "broken brokers", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
 		"down": 5, "up": 8, "remove": 1, "recreate": 3, "gate": 15, "time": 20}},
 	{name: "two elections", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{

@@ -61,6 +61,7 @@ type simConn struct {
 	pulling  bool // Next is under way
 	stuck    bool
 	inbox    []simEvent
+	since    int // the move that began it
 	first    bool
 	caughtUp int
 	err      error
@@ -80,7 +81,7 @@ func (w *simWorld) connect(c *simClient, r *simReplica) {
 	w.log("c%d connects to r%d %v filter %v start %v reset %q from %s", c.number, r.number, c.names, c.filter.Patterns(), c.start.Kind, c.reset, c.id)
 	ctx, stop := context.WithCancel(context.Background())
 	k := &simConn{
-		replica: r, stop: stop, first: true,
+		replica: r, stop: stop, since: w.moves, first: true,
 		pull: make(chan struct{}), results: make(chan simResult, 1), ended: make(chan struct{}),
 		follower: r.replay.Open(bridge.Subscription{
 			Names: c.names, Filter: c.filter, Form: bridge.Form{Encoder: simEncoder{}}, Control: true, From: from,
@@ -219,6 +220,9 @@ func (c *simClient) record(e simEvent, id bridge.ID) {
 	truth := w.truth[e.uid]
 	if truth.stream != e.stream || truth.partition != e.partition || !c.keys[truth.key] {
 		w.fail("WRONG RECORD c%d %v, truth %+v", c.number, e, truth)
+	}
+	if died := w.died[e.uid]; died > 0 && died < c.conn.since {
+		w.fail("DEAD RECORD c%d %v, lost by the broker before the connection began", c.number, e)
 	}
 	if truth.aborted {
 		w.fail("ABORTED c%d %v", c.number, e)

@@ -28,6 +28,8 @@ type simWorld struct {
 
 	// What the oracle knows.
 	truth       map[int]simRecord // by uid
+	died        map[int]int       // by uid: the move after which the record was no longer history
+	moves       int
 	oversized   map[simPlace]int
 	rollbacks   map[string]map[int32][]bridge.Offset // of every life
 	inLife      map[string]map[int32][]bridge.Offset // of the present life
@@ -144,7 +146,7 @@ func newSimWorld(seed uint64, o simOptions, keep bool) *simWorld {
 	w := &simWorld{
 		rnd: rand.New(rand.NewPCG(seed, 1)), o: o, keep: keep,
 		brokers: map[string]*sourcetest.Broker{}, loss: map[string]sourcetest.Loss{}, txns: map[int32]*simTxn{},
-		truth: map[int]simRecord{}, oversized: map[simPlace]int{},
+		truth: map[int]simRecord{}, died: map[int]int{}, oversized: map[simPlace]int{},
 		rollbacks: map[string]map[int32][]bridge.Offset{}, inLife: map[string]map[int32][]bridge.Offset{},
 		recreations: map[string]int{}, weak: map[string]bool{}, reverts: o.weights["revert"] > 0,
 	}
@@ -368,11 +370,28 @@ func (w *simWorld) rollback(name string, partition int32) {
 		}
 		byPartition[name][partition] = append(byPartition[name][partition], to)
 	}
+	w.buryDead(name)
 	w.log("rollback %s/%d to %d", name, partition, to)
+}
+
+// buryDead notes which records are no longer history.
+func (w *simWorld) buryDead(name string) {
+	for _, h := range w.brokers[name].History() {
+		uid := simUID(h.Record.Data)
+		switch h.Fate {
+		case sourcetest.RolledBack, sourcetest.Removed:
+			if w.died[uid] == 0 {
+				w.died[uid] = w.moves
+			}
+		case sourcetest.Held, sourcetest.Deleted, sourcetest.Trimmed:
+			delete(w.died, uid) // maybe a second election has brought it back
+		}
+	}
 }
 
 // op makes one move.
 func (w *simWorld) op() {
+	w.moves++
 	total := 0
 	for _, name := range simOps {
 		total += w.o.weights[name]
@@ -445,16 +464,19 @@ func (w *simWorld) op() {
 	case "revert":
 		if w.txns[partition] == nil && b.Revert(partition) {
 			w.log("revert %s/%d", name, partition)
+			w.buryDead(name)
 			w.weak[name] = true // the broker itself does not know where such histories part
 		}
 	case "recreate":
 		w.newLife(name)
 		n := 1 + w.rnd.IntN(3)
 		b.Recreate(n)
+		w.buryDead(name)
 		w.log("recreate %s with %d partitions", name, b.Partitions())
 	case "remove":
 		w.newLife(name)
 		b.Remove()
+		w.buryDead(name)
 		w.log("remove %s", name)
 	case "txn":
 		if b.Partitions() > 0 && name == "k" {
