@@ -84,10 +84,13 @@ func TestFollowerIsClosedWhenTheClientLeaves(t *testing.T) {
 func TestClientThatTakesNothingIsClosedAfterTheWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, Options{WriteTimeout: 10 * time.Second})
-		_, f := b.open(b.client("/events"))
+		s, f := b.open(b.client("/events"))
 		began := time.Now()
 		f.steps <- step{blocks: "data: a\nid: 2\n\n"} // and nobody reads it
 		<-f.closed
+		if _, err := s.Next(t.Context()); !errors.Is(err, ssetest.ErrCut) {
+			t.Errorf("the client sees %v, want a cut", err)
+		}
 		if got := time.Since(began); got != 10*time.Second {
 			t.Errorf("closed after %v, want 10s", got)
 		}
