@@ -5,17 +5,36 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 )
 
 // quote is one record of prices.<symbol>.
 type quote struct {
-	Number uint64  `json:"n"` // running number on this symbol
-	Symbol string  `json:"symbol"`
-	Price  float64 `json:"price"`
-	Change float64 `json:"change"` // since the quote before
+	Number uint64 `json:"n"` // running number on this symbol
+	Symbol string `json:"symbol"`
+	Price  cents  `json:"price"`
+	Change cents  `json:"change"` // since the quote before
 }
 
-// encode cannot fail: the numbers are finite.
+// cents is an amount of money. Its JSON is a number with two decimals: 7.50.
+type cents int64
+
+// MarshalJSON never fails.
+func (c cents) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(c)/100, 'f', 2, 64), nil
+}
+
+// UnmarshalJSON reads any number and rounds it.
+func (c *cents) UnmarshalJSON(text []byte) error {
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("want an amount, not %s", text)
+	}
+	*c = cents(math.Round(v * 100))
+	return nil
+}
+
+// encode cannot fail: numbers and the market's own symbols always encode.
 func (q quote) encode() []byte {
 	data, err := json.Marshal(q)
 	if err != nil {
@@ -37,11 +56,11 @@ type market struct {
 
 func newMarket(random *rand.Rand) *market {
 	return &market{random: random, quotes: []quote{
-		{Symbol: "ACME", Price: 100},
-		{Symbol: "GLOBEX", Price: 42},
-		{Symbol: "HOOLI", Price: 250},
-		{Symbol: "INITECH", Price: 7.5},
-		{Symbol: "UMBRELLA", Price: 63},
+		{Symbol: "ACME", Price: 100_00},
+		{Symbol: "GLOBEX", Price: 42_00},
+		{Symbol: "HOOLI", Price: 250_00},
+		{Symbol: "INITECH", Price: 7_50},
+		{Symbol: "UMBRELLA", Price: 63_00},
 	}}
 }
 
@@ -69,9 +88,8 @@ func (m *market) Next() quote {
 	q := &m.quotes[m.turn]
 	m.turn = (m.turn + 1) % len(m.quotes)
 	before := q.Price
-	q.Price = max(0.01, cents(before*(1+(m.random.Float64()-0.5)/100)))
-	q.Change = cents(q.Price - before)
+	step := (m.random.Float64() - 0.5) / 100
+	q.Price = max(1, cents(math.Round(float64(before)*(1+step))))
+	q.Change = q.Price - before
 	return *q
 }
-
-func cents(v float64) float64 { return math.Round(v*100) / 100 }

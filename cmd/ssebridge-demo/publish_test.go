@@ -111,11 +111,26 @@ func TestANumberIsStoredOnce(t *testing.T) {
 func TestPricesStayAboveZero(t *testing.T) {
 	m := newMarket(rand.New(rand.NewPCG(3, 4)))
 	for _, symbol := range m.Symbols() {
-		m.Restore(quote{Symbol: symbol, Price: 0.01})
+		m.Restore(quote{Symbol: symbol, Price: 1})
 	}
 	for range 10_000 {
-		if q := m.Next(); q.Price < 0.01 {
+		if q := m.Next(); q.Price < 1 {
 			t.Fatalf("quote %+v below a cent", q)
+		}
+	}
+}
+
+// Amounts look alike from row to row, and a walk that is taken up again goes on
+// at the very price where it was left.
+func TestAmountsHaveTwoDecimals(t *testing.T) {
+	for c, want := range map[cents]string{750: "7.50", 100_00: "100.00", 1: "0.01", -31: "-0.31", 0: "0.00"} {
+		text, err := json.Marshal(c)
+		if err != nil || string(text) != want {
+			t.Errorf("%d cents: %s, %v; want %s", int64(c), text, err, want)
+		}
+		var back cents
+		if err := json.Unmarshal(text, &back); err != nil || back != c {
+			t.Errorf("%s read back: %d, %v; want %d", text, int64(back), err, int64(c))
 		}
 	}
 }

@@ -56,10 +56,17 @@ function fromEnvelope(text) {
 
 function parse(text) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, asWritten);
   } catch {
     return text;
   }
+}
+
+// asWritten keeps a number that JavaScript would write otherwise (7.50, or one
+// beyond 2^53) as its text, where the browser can.
+function asWritten(name, value, context) {
+  if (typeof value !== "number" || context?.source === undefined || String(value) === context.source) return value;
+  return JSON.rawJSON?.(context.source) ?? value;
 }
 
 // --- rows --------------------------------------------------------------------

@@ -16,28 +16,36 @@ const browser = await puppeteer.launch({
   // Containers run as root, where Chromium's sandbox cannot. The pages are ours.
   args: browserName === "chrome" ? ["--no-sandbox", "--disable-gpu"] : [],
 });
-const page = await browser.newPage();
-await page.setViewport({ width: 1280, height: 800 });
+let page; // the one page that is open
 
-// Rows leave the page again when there are many, so each is noted as it comes.
-await page.evaluateOnNewDocument(() => {
-  window.seen = [];
-  window.problems = []; // errors of the page's own code, not those of the network
-  window.addEventListener("error", (event) => window.problems.push(event.message));
-  window.addEventListener("unhandledrejection", (event) => window.problems.push(String(event.reason)));
-  new MutationObserver((changes) => {
-    for (const change of changes) {
-      for (const node of change.addedNodes) {
-        if (node.nodeName !== "LI") continue;
-        const { name, id, subject, seq } = node.dataset;
-        window.seen.push({ name, id, subject, seq: Number(seq ?? 0), text: node.querySelector(".payload").textContent });
+// newPage opens an empty page in place of the one before.
+async function newPage() {
+  const old = page;
+  page = await browser.newPage();
+  await old?.close();
+  await page.setViewport({ width: 1280, height: 800 });
+  await page.evaluateOnNewDocument(() => {
+    // Rows leave the page again when there are many, so each is noted as it comes.
+    window.seen = [];
+    new MutationObserver((changes) => {
+      for (const change of changes) {
+        for (const node of change.addedNodes) {
+          if (node.nodeName !== "LI") continue;
+          const { name, id, subject, seq } = node.dataset;
+          window.seen.push({ name, id, subject, seq: Number(seq ?? 0), text: node.querySelector(".payload").textContent });
+        }
       }
-    }
-  }).observe(document, { childList: true, subtree: true });
-});
+    }).observe(document, { childList: true, subtree: true });
+    // Errors of the page's own code, not those of the network.
+    window.problems = [];
+    window.addEventListener("error", (event) => window.problems.push(event.message));
+    window.addEventListener("unhandledrejection", (event) => window.problems.push(String(event.reason)));
+  });
+}
 
 const commands = {
   version: () => browser.version(),
+  page: newPage,
   open: ({ url }) => page.goto(url, { waitUntil: "domcontentloaded" }).then(() => null),
   evaluate: ({ script }) => page.evaluate(script),
   // until waits for a condition of the page, which other commands can bring about

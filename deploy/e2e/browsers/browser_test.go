@@ -29,11 +29,13 @@ var engines = []engine{
 // patienceSeconds bounds every wait for something that must happen.
 const patienceSeconds = 60
 
-// browser is a page in a real browser, driven by browser.mjs.
+// browser is a page in a real browser, driven by browser.mjs. Tests use one after
+// the other.
 type browser struct {
-	t   *testing.T
+	t   *testing.T // the one that has the page now
 	in  io.WriteCloser
 	out *bufio.Reader
+	cmd *exec.Cmd
 }
 
 // row is a row that the page has shown.
@@ -64,17 +66,42 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// openBrowser starts a browser with an empty page. It ends with the test; if the
-// test fails, a picture of the page stays in a temporary directory.
+// running are the browsers that have been started, by engine. They serve all
+// tests; TestMain ends them.
+var running = map[string]*browser{}
+
+// openBrowser returns a browser with an empty page. If the test fails, a picture
+// of the page stays in a temporary directory.
 func openBrowser(t *testing.T, e engine) *browser {
+	t.Helper()
+	b := running[e.name]
+	if b == nil {
+		b = startBrowser(t, e)
+		running[e.name] = b
+	}
+	b.t = t
+	if problem := b.ask(nil, "page", nil); problem != "" {
+		b.Close()
+		delete(running, e.name)
+		t.Fatalf("open a page in %s: %s", e.name, problem)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			b.photograph()
+		}
+	})
+	return b
+}
+
+// startBrowser starts the browser of an engine.
+func startBrowser(t *testing.T, e engine) *browser {
 	t.Helper()
 	node := need(t, "apt-get install nodejs npm (18 or later)", "node")
 	path := need(t, e.get, e.commands...)
 	if _, err := os.Stat(filepath.Join("..", "node_modules", "puppeteer-core")); err != nil {
 		missing(t, "puppeteer-core is not installed; (cd deploy/e2e && npm ci)")
 	}
-	// Not bound to the test's context, which ends before the cleanups.
-	cmd := exec.Command(node, "browser.mjs", e.name, path) //nolint:noctx // it ends with its input
+	cmd := exec.Command(node, "browser.mjs", e.name, path) //nolint:noctx // it serves later tests too, and ends with its input
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -87,20 +114,17 @@ func openBrowser(t *testing.T, e engine) *browser {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, in: in, out: bufio.NewReaderSize(out, 1<<20)}
-	t.Cleanup(func() {
-		if t.Failed() {
-			b.photograph()
-		}
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("browser driver: %v", err)
-		}
-	})
+	b := &browser{t: t, in: in, out: bufio.NewReaderSize(out, 1<<20), cmd: cmd}
 	var version string
 	b.do(&version, "version", nil)
 	t.Log(version)
 	return b
+}
+
+// Close ends the browser and waits for it.
+func (b *browser) Close() {
+	_ = b.in.Close()
+	_ = b.cmd.Wait() // if it has failed, a test has said so
 }
 
 // ask sends one command and returns its answer.

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	}
 	programs = dir
 	code := m.Run()
+	for _, b := range running {
+		b.Close()
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
