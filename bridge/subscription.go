@@ -45,8 +45,8 @@ type Subscription struct {
 	// Unreadable: the client sent an id that nobody can read. It is told so, and
 	// begins as Start says.
 	Unreadable bool
-	Start      *Start  // nil: each stream's own
-	OnReset    OnReset // empty: each stream's own
+	Start      *Start        // nil: each stream's own
+	OnReset    OnReset       // empty: each stream's own
 	Heartbeat  time.Duration // longest silence of a connection; must be positive
 	Retry      time.Duration // sent with connected; zero: none
 }

@@ -321,7 +321,8 @@ type vouching struct {
 }
 
 // Vouch reports whether the broker agrees with a place of the replica's own
-// feed. It is asked once per place, generation and read epoch, and shared.
+// feed. Agreement is asked for once per place, generation and read epoch, and
+// shared.
 func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl bridge.Place, at At) (bool, error) {
 	c.mu.Lock()
 	sr := c.of(s)
@@ -343,7 +344,7 @@ func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl
 			var verdict bridge.Verdict
 			verdict, v.err = s.Source().Verify(ctx, bridge.Position{Incarnation: at.Incarnation}.With(partition, pl), nil)
 			v.exact = v.err == nil && verdict.Incarnation == at.Incarnation && !anyReset(verdict, partition)
-			if v.err != nil {
+			if !v.exact { // ask again next time: a leader that was just elected may know better soon
 				c.mu.Lock()
 				if sr.vouched[key] == v {
 					delete(sr.vouched, key)

@@ -159,7 +159,7 @@ func (f *Follower) take() (units [][]byte, ok bool) {
 	f.units = f.units[:0]
 	for i := range f.taken {
 		e := &f.taken[i]
-		if e.Loss != nil && e.Loss.Open && f.sub.OnReset != "" && f.sub.OnReset != f.group.Streams()[e.Stream].OnReset() {
+		if e.Loss != nil && e.Loss.Open && !f.content(f.group.Streams()[e.Stream].OnReset()) {
 			return nil, false
 		}
 		f.units = append(f.units, e.Unit)
@@ -167,6 +167,12 @@ func (f *Follower) take() (units [][]byte, ok bool) {
 	}
 	clear(f.taken)
 	return f.units, true
+}
+
+// content reports whether the client wants an open reset answered as the
+// stream's reader has answered it.
+func (f *Follower) content(readers bridge.OnReset) bool {
+	return readers != bridge.ResetFail && (f.sub.OnReset == "" || f.sub.OnReset == readers)
 }
 
 // heartbeat is a sign of life; if the position moved since the last id, it

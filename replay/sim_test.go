@@ -18,7 +18,7 @@ var (
 // simWeights is how often each operation is chosen.
 var simWeights = map[string]int{
 	"append": 22, "live": 40, "discover": 4, "pump": 70, "cut": 8, "connect": 12, "delete": 6, "trim": 3, "grow": 1,
-	"rollback": 1, "recreate": 1, "txn": 3, "epoch": 1, "time": 6, "beat": 2, "stuck": 4, "gate": 4, "down": 1, "up": 3,
+	"rollback": 1, "recreate": 1, "restore": 1, "txn": 3, "epoch": 1, "time": 6, "beat": 2, "stuck": 4, "gate": 4, "down": 1, "up": 3,
 }
 
 // simProfiles are the mixes of trouble; a seed's remainder picks one.
@@ -39,7 +39,7 @@ var simProfiles = []simOptions{
 	{name: "stale replicas", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
 		"live": 15, "append": 30, "pump": 120, "cut": 25, "connect": 40, "rollback": 5, "stuck": 0, "beat": 1, "down": 0, "trim": 1}},
 	{name: "broken brokers", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
-		"down": 5, "up": 8, "remove": 1, "recreate": 3, "gate": 15, "time": 20}},
+		"down": 5, "up": 8, "remove": 1, "recreate": 3, "restore": 4, "gate": 15, "time": 20}},
 	{name: "two elections", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
 		"rollback": 5, "revert": 3, "recreate": 0, "epoch": 3}},
 }

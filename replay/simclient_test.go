@@ -240,7 +240,7 @@ func (c *simClient) gap(e simEvent, id bridge.ID) {
 		if e.from != e.to || e.from < s.next || at.Offset != e.to+1 {
 			w.fail("OVERSIZED c%d %v after %d", c.number, e, s.next-1)
 		}
-		uid := w.oversized[simPlace{e.stream, e.partition, e.from, positionIn(id, e.stream).Incarnation, at.Proof}]
+		uid := w.oversized[w.place(e.stream, positionIn(id, e.stream).Incarnation, e.partition, at)]
 		if _, twice := s.got[uid]; uid == 0 || twice {
 			w.fail("OVERSIZED c%d %v is u%d, twice %v", c.number, e, uid, twice)
 		}
@@ -344,7 +344,7 @@ func (c *simClient) final() {
 		for _, h := range b.History() {
 			r := h.Record
 			truth := w.truth[simUID(r.Data)]
-			if h.Incarnation != b.Incarnation() || r.Kind != bridge.Data || !c.keys[truth.key] || h.Open {
+			if !w.lives[name][h.Incarnation] || r.Kind != bridge.Data || !c.keys[truth.key] || h.Open {
 				continue
 			}
 			s := c.of(name, r.Partition)

@@ -33,6 +33,7 @@ type simWorld struct {
 	oversized   map[simPlace]int
 	rollbacks   map[string]map[int32][]bridge.Offset // of every life
 	inLife      map[string]map[int32][]bridge.Offset // of the present life
+	lives       map[string]map[bridge.Incarnation]bool // that share the present history: more than one after a restore
 	recreations map[string]int
 	mu          sync.Mutex
 	weak        map[string]bool // a rollback happened that nobody can see, see noteWeak and revert
@@ -70,6 +71,15 @@ type simPlace struct {
 	offset      bridge.Offset
 	incarnation bridge.Incarnation
 	proof       bridge.Proof
+}
+
+// place names a record by the place behind it. What JetStream proves with is
+// its own in every life.
+func (w *simWorld) place(stream string, incarnation bridge.Incarnation, partition int32, behind bridge.Place) simPlace {
+	if stream == "j" {
+		incarnation = 0
+	}
+	return simPlace{stream, partition, behind.Offset - 1, incarnation, behind.Proof}
 }
 
 type simTxn struct {
@@ -148,11 +158,14 @@ func newSimWorld(seed uint64, o simOptions, keep bool) *simWorld {
 		brokers: map[string]*sourcetest.Broker{}, loss: map[string]sourcetest.Loss{}, txns: map[int32]*simTxn{},
 		truth: map[int]simRecord{}, died: map[int]int{}, oversized: map[simPlace]int{},
 		rollbacks: map[string]map[int32][]bridge.Offset{}, inLife: map[string]map[int32][]bridge.Offset{},
-		recreations: map[string]int{}, weak: map[string]bool{}, reverts: o.weights["revert"] > 0,
+		lives: map[string]map[bridge.Incarnation]bool{}, recreations: map[string]int{}, weak: map[string]bool{}, reverts: o.weights["revert"] > 0,
 	}
 	w.loss["j"] = []sourcetest.Loss{sourcetest.LossRetention, sourcetest.LossRetention, sourcetest.LossLimits, sourcetest.LossNone}[w.rnd.IntN(4)]
 	w.brokers["j"] = sourcetest.NewBroker(sourcetest.BrokerOptions{Name: "J", Loss: w.loss["j"], Subjects: []string{"j.>"}})
 	w.brokers["k"] = sourcetest.NewBroker(sourcetest.BrokerOptions{Name: "K", Kind: sourcetest.KafkaLike, Partitions: 2 + w.rnd.IntN(o.maxPart-1)})
+	for _, name := range simNames {
+		w.lives[name] = map[bridge.Incarnation]bool{w.brokers[name].Incarnation(): true}
+	}
 	for i := range o.replicas {
 		w.replicas = append(w.replicas, w.newReplica(i))
 	}
@@ -314,7 +327,7 @@ func (w *simWorld) append(name string, partition int32) {
 	}
 	w.truth[uid] = simRecord{uid: uid, stream: name, partition: partition, key: key}
 	if large {
-		w.oversized[simPlace{name, partition, rec.Offset, w.brokers[name].Incarnation(), rec.Proof}] = uid
+		w.oversized[w.place(name, w.brokers[name].Incarnation(), partition, rec.Next())] = uid
 	}
 	w.log("append %s/%d@%d key %d u%d", name, partition, rec.Offset, key, uid)
 }
@@ -472,7 +485,14 @@ func (w *simWorld) op() {
 		n := 1 + w.rnd.IntN(3)
 		b.Recreate(n)
 		w.buryDead(name)
+		w.lives[name] = map[bridge.Incarnation]bool{b.Incarnation(): true}
 		w.log("recreate %s with %d partitions", name, b.Partitions())
+	case "restore":
+		if name == "j" && b.Restore() {
+			w.log("restore j from a backup")
+			w.lives[name][b.Incarnation()] = true
+			w.recreations[name]++
+		}
 	case "remove":
 		w.newLife(name)
 		b.Remove()
@@ -508,7 +528,7 @@ func (w *simWorld) newLife(name string) {
 }
 
 var simOps = []string{
-	"append", "live", "discover", "pump", "cut", "connect", "delete", "trim", "grow", "rollback", "revert", "recreate", "remove",
+	"append", "live", "discover", "pump", "cut", "connect", "delete", "trim", "grow", "rollback", "revert", "recreate", "restore", "remove",
 	"txn", "epoch", "time", "beat", "stuck", "gate", "down", "up",
 }
 
@@ -552,6 +572,7 @@ func (w *simWorld) settle() {
 		w.brokers[name].Up()
 		if w.brokers[name].Partitions() == 0 {
 			w.brokers[name].Recreate(2)
+			w.lives[name] = map[bridge.Incarnation]bool{w.brokers[name].Incarnation(): true}
 		}
 		for _, r := range w.replicas {
 			for _, at := range simGates {

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -46,7 +47,7 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 		}
 		ch, err := c.chunk(ctx, s, partition, next, at)
 		if errors.Is(err, bridge.ErrHistoryChanged) {
-			return toVerify, nil
+			return toVerify, c.awaitReader(ctx, i, retryFirst)
 		}
 		if err != nil {
 			return 0, err
@@ -154,15 +155,15 @@ func (c *catchUp) arrive(ctx context.Context, i int, partition int32, goal bridg
 		return 0, err
 	}
 	if !exact {
-		return toVerify, c.awaitReader(ctx, i)
+		return toVerify, c.awaitReader(ctx, i, retryMost)
 	}
 	c.own[i].Position.Places[partition] = goal
 	return toTarget, nil
 }
 
-// awaitReader gives this replica's reader, which follows another history than
-// the broker's, time to find that out.
-func (c *catchUp) awaitReader(ctx context.Context, i int) error {
+// awaitReader gives this replica's reader, if it follows another history than the
+// broker's, some time to find that out.
+func (c *catchUp) awaitReader(ctx context.Context, i int, atMost time.Duration) error {
 	if err := c.flush(ctx); err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func (c *catchUp) awaitReader(ctx context.Context, i int) error {
 		return nil
 	}
 	c.streams[i].Source().Poke()
-	return pause(ctx, changed, retryMost)
+	return pause(ctx, changed, atMost)
 }
 
 // disagree reports whether both proofs are known and differ.
