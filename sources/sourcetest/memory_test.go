@@ -304,3 +304,40 @@ func TestHooksLetAnswersGoStale(t *testing.T) {
 		}
 	})
 }
+
+// A broker may list a new partition later than another one did; until then its
+// records are neither there nor missing.
+func TestPartitionThatIsNotListedHasNoAnswer(t *testing.T) {
+	b := NewBroker(BrokerOptions{Kind: KafkaLike, Partitions: 2})
+	s := b.Source(SourceOptions{})
+	c, err := s.ReadChunk(t.Context(), bridge.ChunkQuery{Partition: 2, Limit: 5, MaxBytes: 1, Incarnation: b.Incarnation()})
+	if !errors.Is(err, bridge.ErrUnavailable) {
+		t.Errorf("chunk is %+v, %v; want ErrUnavailable", c, err)
+	}
+}
+
+// Where a live reader goes on after a reset is its stream's policy, and clients
+// with another one have to be able to tell that it was a choice.
+func TestLiveReaderGoesOnByItsResetPolicy(t *testing.T) {
+	for policy, next := range map[bridge.OnReset]string{
+		"": "[1]", bridge.ResetAll: "[1]", bridge.ResetNew: "[6]", bridge.ResetSince: "[4]",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBroker(BrokerOptions{})
+			start := time.Now()
+			at := func(s int) Message { return Message{Time: start.Add(time.Duration(s) * time.Second)} }
+			for i := range 4 {
+				b.Append(at(i))
+			}
+			s := b.Source(SourceOptions{Stepped: true, OnReset: policy})
+			j := stepped(t, s)
+			j.take()
+			b.Rollback(0, 2)
+			for _, second := range []int{1, 3, 4, 5} { // the reader has seen up to second 3
+				b.Append(at(second))
+			}
+			s.Step(0)
+			told(t, j, "doubted", "rolled-back 0 4-4 next "+next+" open true")
+		})
+	}
+}
