@@ -30,7 +30,8 @@ func (f *flight[T]) do(ctx context.Context, ask func(context.Context) (T, error)
 			select {
 			case <-c.done:
 			case <-ctx.Done():
-				return c.value, context.Cause(ctx)
+				var none T // c is still being filled in
+				return none, context.Cause(ctx)
 			}
 			if c.void {
 				continue
