@@ -148,8 +148,8 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// prices is the stream of prices, as its broker has it.
-func (d *demo) prices() jetstream.Stream {
+// jetStream is the demo's broker, and the stream of prices in it.
+func (d *demo) jetStream() (jetstream.JetStream, jetstream.Stream) {
 	d.t.Helper()
 	conn, err := natsgo.Connect(d.BrokerURL)
 	if err != nil {
@@ -164,7 +164,7 @@ func (d *demo) prices() jetstream.Stream {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return stream
+	return js, stream
 }
 
 // newRecords waits until a stream holds n records more than now.

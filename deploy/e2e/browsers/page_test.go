@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const live = `document.body.dataset.state === "live"`
@@ -208,7 +210,7 @@ func TestPauseLosesNothing(t *testing.T) {
 	each(t, func(t *testing.T, e engine) {
 		b := openBrowser(t, e)
 		d := startDemo(t)
-		prices := d.prices()
+		_, prices := d.jetStream()
 		b.Open(d.PageURL)
 		b.Until(live)
 		shown(b, 30)
@@ -222,6 +224,98 @@ func TestPauseLosesNothing(t *testing.T) {
 		checkVerdicts(t, rows, 1)
 		checkPage(t, b)
 	})
+}
+
+// What the broker has dropped cannot be shown. The page says so where it
+// happened, and what is told does not count as lost in silence.
+func TestPageTellsWhatTheBrokerHasDropped(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		b := openBrowser(t, e)
+		d := startDemo(t)
+		_, prices := d.jetStream()
+		b.Open(d.PageURL)
+		b.Until(live)
+		shown(b, 30)
+		b.Click("#pause")
+		b.Until(`document.body.dataset.state === "paused"`)
+		newRecords(t, prices, 30)
+		if err := prices.Purge(t.Context(), jetstream.WithPurgeKeep(5)); err != nil {
+			t.Fatal(err)
+		}
+		before := len(b.Rows(0))
+		reconnected(b, func() { b.Click("#pause") })
+		shown(b, 30)
+		rows := b.Rows(before)
+		gap := slices.IndexFunc(rows, func(r row) bool { return r.Name == "gap" })
+		record := slices.IndexFunc(rows, func(r row) bool { return strings.HasPrefix(r.Subject, "prices.") })
+		if gap < 0 || gap > record || !strings.Contains(rows[gap].Text, "stream prices") {
+			t.Errorf("rows after the purge %+v, want a gap of prices before its records", rows[:min(len(rows), 10)])
+		}
+		if verdict := b.Text("#verdict"); verdict != "gap" {
+			t.Errorf("verdict %q, want gap", verdict)
+		}
+		checkPage(t, b)
+	})
+}
+
+// A page that is left open for a week must not grow for a week.
+func TestPageKeepsTheNewestRows(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		b := openBrowser(t, e)
+		d := startDemo(t)
+		js, _ := d.jetStream()
+		b.Open(d.PageURL + "/?subject=prices.FLOOD")
+		b.Until(live)
+		const records = 2500
+		for n := range records {
+			publish(t, js, "prices.FLOOD", fmt.Sprintf(`{"n":%d}`, n+1))
+		}
+		b.Until(fmt.Sprintf(`document.querySelector("#log").lastElementChild.dataset.seq === "%d"`, records))
+		var rows int
+		b.Evaluate(&rows, `document.querySelector("#log").children.length`)
+		if rows != 2000 {
+			t.Errorf("%d rows are kept, want 2000", rows)
+		}
+		if total := b.Text("#total"); total != "2,500" {
+			t.Errorf("the page counts %s events, want 2,500", total)
+		}
+		checkPage(t, b)
+	})
+}
+
+// Anybody who may publish writes the text of these rows.
+func TestRecordsNeverBecomeMarkup(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		b := openBrowser(t, e)
+		d := startDemo(t)
+		js, _ := d.jetStream()
+		b.Open(d.PageURL + "/?subject=prices.EVIL.>")
+		b.Until(live)
+		const evil = `<img src=x onerror=alert(1)><script>alert(1)</script>`
+		publish(t, js, "prices.EVIL.<b>bold</b>", evil)
+		publish(t, js, "prices.EVIL.x", `{"<b>name</b>":`+quote(evil)+`}`)
+		b.Until(`document.querySelectorAll('#log li[data-name="message"]').length === 2`)
+		b.Evaluate(nil, `document.querySelectorAll("#log details").forEach((details) => { details.open = true; })`)
+		b.Until(`document.querySelectorAll("#log dl").length >= 2`)
+		var elements int
+		b.Evaluate(&elements, `document.querySelectorAll("#log img, #log script, #log b").length`)
+		if elements != 0 {
+			t.Errorf("%d elements were made of records, want none", elements)
+		}
+		rows := b.Rows(0)
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.Text == evil && r.Subject == "prices.EVIL.<b>bold</b>" }) {
+			t.Errorf("rows %+v, want one that shows the text as it is", rows)
+		}
+		checkPage(t, b)
+	})
+}
+
+// publish puts a record into the demo's broker.
+func publish(t *testing.T, js jetstream.JetStream, subject, data string) {
+	t.Helper()
+	if _, err := js.Publish(t.Context(), subject, []byte(data)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The filter box is how a newcomer learns what subjects are: what it says is
