@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -60,109 +62,180 @@ func (f *follower) restart(pos bridge.Position) {
 // Whatever happens to a stream, and however far replicas lag, in the end each
 // must have read exactly what the broker holds: simulations of the core take
 // this for granted.
-func TestEveryScheduleEndsWithTheTruth(t *testing.T) {
-	seeds := []uint64{*seedFlag}
-	if *seedFlag == 0 {
-		seeds = nil
-		for seed := range uint64(300) {
-			seeds = append(seeds, seed+1)
-		}
+func TestEveryScheduleEndsWithTheTruth(t *testing.T) { everySeed(t, 300, runStepped) }
+
+// The same with readers that run free, while answers come late, stale, or not
+// at all.
+func TestFreeReadersEndWithTheTruth(t *testing.T) { everySeed(t, 100, runFree) }
+
+func everySeed(t *testing.T, n int, run func(t *testing.T, w *world)) {
+	var seeds []uint64
+	for seed := range uint64(n) {
+		seeds = append(seeds, seed+1)
+	}
+	if *seedFlag != 0 {
+		seeds = []uint64{*seedFlag}
 	}
 	for _, seed := range seeds {
-		synctest.Test(t, func(t *testing.T) { runSchedule(t, seed) })
+		synctest.Test(t, func(t *testing.T) { run(t, newWorld(seed)) })
 		if t.Failed() {
-			t.Fatalf("again with: go test ./sources/sourcetest -run TestEveryScheduleEndsWithTheTruth -seed %d", seed)
+			t.Fatalf("again with: go test ./sources/sourcetest -run '^%s$' -seed %d", t.Name(), seed)
 		}
 	}
 }
 
-func runSchedule(t *testing.T, seed uint64) {
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	kind := Kind(rnd.IntN(2))
-	b := NewBroker(BrokerOptions{Kind: kind, Partitions: 1 + rnd.IntN(3)})
+// world is a broker to which things happen.
+type world struct {
+	seed uint64
+	rnd  *rand.Rand
+	b    *Broker
 	// A rewritten history is not seen through a hole where the proof was: that
-	// limit of both brokers is no fault, so a run has only one of the two. For a
+	// limit of both brokers is no fault, so a world has only one of the two. For a
 	// like reason nothing is reverted: a history that was put back may part from
 	// ours below every epoch that the leader still knows.
-	holes := rnd.IntN(2) == 0
+	holes bool
+	txns  []*Txn
 
-	ctx, cancel := context.WithCancel(t.Context())
-	sources, followers := make([]*Source, 3), make([]*follower, 3)
-	done := make(chan struct{}, len(sources)) // one for each Tail
-	for i := range sources {
-		sources[i], followers[i] = b.Source(SourceOptions{Stepped: true}), &follower{}
-		go func() {
-			_ = sources[i].Tail(ctx, followers[i]) // ends with ctx
-			done <- struct{}{}
-		}()
+	followers []*follower
+	wg        sync.WaitGroup
+	stop      context.CancelFunc
+}
+
+func newWorld(seed uint64) *world {
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	return &world{
+		seed: seed, rnd: rnd, holes: rnd.IntN(2) == 0,
+		b: NewBroker(BrokerOptions{Kind: Kind(rnd.IntN(2)), Partitions: 1 + rnd.IntN(3)}),
+	}
+}
+
+// start starts the live reader of each source.
+func (w *world) start(ctx context.Context, sources []*Source) {
+	ctx, w.stop = context.WithCancel(ctx)
+	for _, s := range sources {
+		f := &follower{}
+		w.followers = append(w.followers, f)
+		w.wg.Go(func() { _ = s.Tail(ctx, f) }) // ends with ctx
 	}
 	synctest.Wait()
+}
 
-	var txns []*Txn
-	for n := range 250 {
-		p := int32(rnd.IntN(b.Partitions()))
-		ends := b.Ends(p)
-		between := func(from, to bridge.Offset) bridge.Offset {
-			return from + bridge.Offset(rnd.Int64N(int64(max(to-from, 1))))
+// finish ends the readers and compares what they hold with the truth.
+func (w *world) finish(t *testing.T) {
+	t.Helper()
+	w.stop()
+	w.wg.Wait()
+	for i, f := range w.followers {
+		f.check(t, w.b, fmt.Sprintf("seed %d, %v, holes %v, replica %d", w.seed, w.b.Kind(), w.holes, i))
+	}
+}
+
+// happen lets one thing happen to the stream.
+func (w *world) happen(n int) {
+	b := w.b
+	p := int32(w.rnd.IntN(b.Partitions()))
+	ends := b.Ends(p)
+	between := func(from, to bridge.Offset) bridge.Offset {
+		return from + bridge.Offset(w.rnd.Int64N(int64(max(to-from, 1))))
+	}
+	switch x := w.rnd.IntN(53); {
+	case x < 30:
+		b.Append(say(p, fmt.Sprint("record ", n)))
+	case x < 33 && w.holes:
+		b.Delete(p, between(ends.First, ends.End))
+	case x < 35:
+		b.Trim(p, between(ends.First, ends.End+1))
+	case x < 36:
+		b.Grow(b.Partitions() + 1)
+	case x < 38:
+		b.NewEpoch(p)
+	case x < 40 && !w.holes:
+		b.Rollback(p, between(ends.First, ends.End))
+	case x < 41 && !w.holes:
+		b.Restore()
+	case x < 42:
+		b.Recreate(1 + w.rnd.IntN(3))
+		w.txns = nil
+	case x < 43:
+		b.Down()
+	case x < 45:
+		b.Up()
+	case x < 48:
+		if txn, ok := b.Begin(p); ok {
+			txn.Append(say(p, fmt.Sprint("in a transaction ", n)))
+			w.txns = append(w.txns, txn)
 		}
-		switch x := rnd.IntN(100); {
-		case x < 30:
-			b.Append(say(p, fmt.Sprint("record ", n)))
-		case x < 75:
-			s := sources[rnd.IntN(len(sources))]
-			s.Step(p)
-		case x < 78:
-			sources[rnd.IntN(len(sources))].Discover()
-		case x < 81 && holes:
-			b.Delete(p, between(ends.First, ends.End))
-		case x < 83:
-			b.Trim(p, between(ends.First, ends.End+1))
-		case x < 84:
-			b.Grow(b.Partitions() + 1)
-		case x < 86:
-			b.NewEpoch(p)
-		case x < 88 && !holes:
-			b.Rollback(p, between(ends.First, ends.End))
-		case x < 90:
-			b.Recreate(1 + rnd.IntN(3))
-			txns = nil
-		case x < 91:
-			b.Down()
-		case x < 93:
-			b.Up()
-		case x < 96:
-			if txn, ok := b.Begin(p); ok {
-				txn.Append(say(p, fmt.Sprint("in a transaction ", n)))
-				txns = append(txns, txn)
-			}
-		case len(txns) > 0:
-			txn := txns[rnd.IntN(len(txns))]
-			txn.Append(say(0, fmt.Sprint("more ", n)))
-			if rnd.IntN(2) == 0 {
-				txn.Abort()
-			} else {
-				txn.Commit()
-			}
+	case len(w.txns) > 0:
+		txn := w.txns[w.rnd.IntN(len(w.txns))]
+		txn.Append(say(0, fmt.Sprint("more ", n)))
+		if w.rnd.IntN(2) == 0 {
+			txn.Abort()
+		} else {
+			txn.Commit()
 		}
 	}
+}
 
-	b.Up()
-	for _, txn := range txns {
+// calm lets everything be readable.
+func (w *world) calm() {
+	w.b.Up()
+	for _, txn := range w.txns {
 		txn.Commit()
 	}
-	for i, s := range sources {
+}
+
+func runStepped(t *testing.T, w *world) {
+	var sources []*Source
+	for range 3 {
+		sources = append(sources, w.b.Source(SourceOptions{Stepped: true}))
+	}
+	w.start(t.Context(), sources)
+	for n := range 250 {
+		switch s := sources[w.rnd.IntN(len(sources))]; w.rnd.IntN(20) {
+		case 0:
+			s.Discover()
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9:
+			s.Step(int32(w.rnd.IntN(w.b.Partitions())))
+		default:
+			w.happen(n)
+		}
+	}
+	w.calm()
+	for _, s := range sources {
 		for moved := true; moved; {
 			moved = s.Discover()
-			for p := range int32(b.Partitions()) {
+			for p := range int32(w.b.Partitions()) {
 				moved = s.Step(p) || moved
 			}
 		}
-		followers[i].check(t, b, fmt.Sprintf("seed %d, %v, holes %v, replica %d", seed, kind, holes, i))
 	}
-	cancel()
-	for range sources {
-		<-done
+	w.finish(t)
+}
+
+func runFree(t *testing.T, w *world) {
+	var sources []*Source
+	for i := range uint64(2) {
+		rnd := rand.New(rand.NewPCG(w.seed, i+1))
+		hook := func(context.Context, Op) error {
+			time.Sleep(time.Duration(rnd.IntN(3)) * time.Millisecond)
+			if rnd.IntN(50) == 0 {
+				return bridge.ErrUnavailable
+			}
+			return nil
+		}
+		sources = append(sources, w.b.Source(SourceOptions{Rand: rnd, Before: hook, After: hook}))
 	}
+	w.start(t.Context(), sources)
+	for n := range 250 {
+		w.happen(n)
+		if w.rnd.IntN(10) == 0 {
+			sources[0].Poke()
+		}
+		time.Sleep(time.Duration(w.rnd.IntN(4)) * time.Millisecond)
+	}
+	w.calm()
+	time.Sleep(time.Minute) // of the bubble's time: the readers are done long before
+	w.finish(t)
 }
 
 func (f *follower) check(t *testing.T, b *Broker, what string) {
