@@ -18,8 +18,9 @@ type StreamOptions struct {
 	Event         *Template // event name of a record; nil: none
 	OnReset       OnReset   // empty: since
 	Start         Start
-	MaxEventBytes int          // 0: DefaultMaxEventBytes
-	Logger        *slog.Logger // nil: none
+	StartBack     time.Duration // if positive, instead of Start: so long before the client asks
+	MaxEventBytes int           // 0: DefaultMaxEventBytes
+	Logger        *slog.Logger  // nil: none
 }
 
 // Stream is one configured stream: it runs the single reader of its [Source]
@@ -83,7 +84,12 @@ func (s *Stream) Name() string { return s.name }
 func (s *Stream) Source() Source { return s.source }
 
 // Start says where clients without an event id begin, unless they say otherwise.
-func (s *Stream) Start() Start { return s.opt.Start }
+func (s *Stream) Start() Start {
+	if s.opt.StartBack > 0 {
+		return Start{Kind: StartAt, At: time.Now().Add(-s.opt.StartBack)}
+	}
+	return s.opt.Start
+}
 
 // OnReset is the stream's own reset policy; its live reader follows it too.
 func (s *Stream) OnReset() OnReset { return s.opt.OnReset }

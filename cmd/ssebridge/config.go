@@ -34,7 +34,7 @@ type ProcessConfig struct {
 
 	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for rings and the cache of older records; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either"`
 	MaxEventBytes Size `split_words:"true" default:"8MiB" min:"1KiB" max:"64MiB" desc:"larger records are told as a gap with reason oversized"`
-	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that is read, in bytes; streams whose ids could be longer are refused at the start"`
+	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that clients may be given, in bytes: streams whose ids could be longer are refused at the start"`
 
 	MaxClients           int `split_words:"true" default:"0" min:"1" zero:"derived from the limit on open files" desc:"connections at once; more are told to come back"`
 	MaxConnectsPerSecond int `split_words:"true" default:"1000" min:"1" zero:"no limit" desc:"new connections a second; more are told to come back"`
@@ -75,7 +75,7 @@ type StreamConfig struct {
 	Filter  Patterns        `split_words:"true" desc:"upstream subjects to read (the consumer's filter_subjects); records outside are not seen at all, and losses between them are not told; not set: all"`
 	Event   NameTemplate    `split_words:"true" desc:"template of the event name; not set: none, so that pages get plain messages"`
 	Format  string          `split_words:"true" default:"data" choices:"data|envelope|base64" desc:"form of events for clients that ask for none: the payload, a JSON object around it, or the payload in base64"`
-	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all or a time as in RFC 3339"`
+	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all, a time as in RFC 3339, or a duration back from now"`
 	OnReset string          `split_words:"true" choices:"since|all|new|fail" desc:"as SSEBRIDGE_ON_RESET, for this stream; not set: the same"`
 }
 

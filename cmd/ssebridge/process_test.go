@@ -173,11 +173,11 @@ func TestAnotherProcessGoesOnWithTheNextEvent(t *testing.T) {
 	js := srv.JS()
 	addStream(t, js, "ORDERS")
 	addStream(t, js, "PRICES")
-	env := []string{"STREAMS=orders=nats:ORDERS,prices=nats:PRICES", "NATS_URL=" + srv.URL, "STREAM_PRICES_FORMAT=envelope", "STREAM_ORDERS_SUBJECT=o.{subject.2}", "DRAIN=0"}
+	env := []string{"STREAMS=orders=nats:ORDERS,prices=nats:PRICES", "NATS_URL=" + srv.URL, "STREAM_PRICES_FORMAT=envelope", "STREAM_ORDERS_SUBJECT=o.{subject.2}", "STREAM_ORDERS_START=1h", "DRAIN=0"}
 	first := launch(t, env...)
 	publish(t, js, "orders.eu", "1")
 	publish(t, js, "orders.us", "not asked for")
-	r := first.open("?start=all&subject=o.eu&subject=prices.>")
+	r := first.open("?subject=o.eu&subject=prices.>")
 	e := r.next("message")
 	if e.Data != "1" {
 		t.Fatalf("got %+v", e)

@@ -50,6 +50,7 @@ func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
 			Event:         s.Event.Template,
 			OnReset:       bridge.OnReset(s.OnReset),
 			Start:         s.Start.Start,
+			StartBack:     s.Start.Back,
 			MaxEventBytes: int(c.Process.MaxEventBytes),
 			Logger:        log,
 		}))

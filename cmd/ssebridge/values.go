@@ -257,35 +257,46 @@ func templateText(t *bridge.Template) string {
 }
 
 // StartSetting is where clients of a stream begin that bring no event id.
-type StartSetting struct{ bridge.Start }
+type StartSetting struct {
+	bridge.Start
+	Back time.Duration // if positive, instead of Start: so long before they connect
+}
 
-// Decode reads new, all or a time as in RFC 3339.
+// Decode reads new, all, a time as in RFC 3339, or a duration.
 func (s *StartSetting) Decode(text string) error {
+	*s = StartSetting{}
 	switch text {
 	case "new":
-		s.Start = bridge.Start{Kind: bridge.StartNew}
+		return nil
 	case "all":
-		s.Start = bridge.Start{Kind: bridge.StartAll}
-	default:
-		at, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return fmt.Errorf("%q: want %s", text, s.Want())
-		}
-		s.Start = bridge.Start{Kind: bridge.StartAt, At: at}
+		s.Kind = bridge.StartAll
+		return nil
 	}
+	if back, err := time.ParseDuration(text); err == nil && back > 0 {
+		s.Back = back
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return fmt.Errorf("%q: want %s", text, s.Want())
+	}
+	s.Start = bridge.Start{Kind: bridge.StartAt, At: at}
 	return nil
 }
 
 // Want says which starts there are.
-func (s *StartSetting) Want() string { return "new, all or a time such as 2026-01-31T00:00:00Z" }
+func (s *StartSetting) Want() string {
+	return "new, all, a time such as 2026-01-31T00:00:00Z, or a duration back from now such as 15m"
+}
 
 func (s StartSetting) String() string {
-	switch s.Kind {
-	case bridge.StartAll:
+	switch {
+	case s.Back > 0:
+		return formatDuration(s.Back)
+	case s.Kind == bridge.StartAll:
 		return "all"
-	case bridge.StartAt:
+	case s.Kind == bridge.StartAt:
 		return s.At.Format(time.RFC3339)
-	case bridge.StartNew:
 	}
 	return "new"
 }

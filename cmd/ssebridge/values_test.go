@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
 )
 
 // Kubernetes, humans and docker write sizes differently; 8MB must not be 8MiB.
@@ -38,6 +40,30 @@ func TestSizesAndDurationsReadBack(t *testing.T) {
 		}
 		if back, err := time.ParseDuration(want); err != nil || back != d {
 			t.Errorf("%q reads as %v, %v", want, back, err)
+		}
+	}
+}
+
+// A stream's default start reads like the start of a request.
+func TestStarts(t *testing.T) {
+	for text, want := range map[string]StartSetting{
+		"new":                       {},
+		"all":                       {Start: bridge.Start{Kind: bridge.StartAll}},
+		"15m":                       {Back: 15 * time.Minute},
+		"2026-01-31T00:00:00Z":      {Start: bridge.Start{Kind: bridge.StartAt, At: time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)}},
+		"2026-01-31T00:00:00+02:00": {Start: bridge.Start{Kind: bridge.StartAt, At: time.Date(2026, 1, 30, 22, 0, 0, 0, time.UTC)}},
+	} {
+		var got StartSetting
+		if err := got.Decode(text); err != nil || got.Kind != want.Kind || !got.At.Equal(want.At) || got.Back != want.Back {
+			t.Errorf("%q: got %+v, %v, want %+v", text, got, err, want)
+		}
+		if got.String() != text {
+			t.Errorf("%q prints as %q", text, got.String())
+		}
+	}
+	for _, text := range []string{"old", "-15m", "0s", "2026-01-31", "15"} {
+		if err := new(StartSetting).Decode(text); err == nil {
+			t.Errorf("%q is accepted", text)
 		}
 	}
 }
