@@ -1,11 +1,14 @@
 package nats
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -363,5 +366,33 @@ func apiCall(t testing.TB, nc *natsgo.Conn, subject string, question, answer any
 	l := &link{cluster: &Cluster{api: "$JS.API."}, nc: nc}
 	if err := l.request(t.Context(), subject, question, answer); err != nil {
 		t.Fatalf("%s: %v", subject, err)
+	}
+}
+
+// rawPublish publishes with a header block as it is, which no library would send.
+func rawPublish(t testing.TB, url, subject, header, body string) {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	in := bufio.NewReader(c)
+	if _, err := in.ReadString('\n'); err != nil { // INFO
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":false,\"protocol\":1}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
+		subject, len(header), len(header)+len(body), header, body); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil || strings.HasPrefix(line, "-ERR") {
+			t.Fatalf("publish raw: %s, %v", line, err)
+		}
+		if strings.HasPrefix(line, "PONG") {
+			return
+		}
 	}
 }

@@ -43,21 +43,25 @@ type tail struct {
 	s   *Source
 	out bridge.Receiver
 
-	started  bool
-	pos      bridge.Position // next to read
-	last     time.Time       // of the record before it, exact; zero if not known
-	reign    [3]uint64       // under which pos was last verified
-	leader   uint64          // epoch of the last view, 0 if none
-	subjects []string        // as last told
-	reading  bool            // Reading was told last, not Waiting
-	stale    []string        // consumers that could not be deleted yet
-	records  []bridge.Record // scratch
-	spare    []*natsgo.Msg   // scratch
+	started      bool
+	pos          bridge.Position // next to read
+	last         time.Time       // of the record before it, exact; zero if not known
+	reign        [3]uint64       // under which pos was last verified
+	leader       uint64          // epoch of the last view, 0 if none
+	subjects     []string        // as last told
+	waits        string          // what Waiting told last
+	reading      bool            // Reading was told last, not Waiting
+	awaited      uint64          // record that the leader has and the consumer has not delivered
+	awaitedSince time.Time       // when that was first seen
+	stale        []string        // consumers that could not be deleted yet
+	records      []bridge.Record // scratch
+	spare        []*natsgo.Msg   // scratch
 }
 
 // Tail implements [bridge.Tailer].
 func (s *Source) Tail(ctx context.Context, out bridge.Receiver) error {
 	t := &tail{s: s, out: out}
+	defer t.deleteStale(ctx, "")
 	wait := firstWait
 	for {
 		changed := s.cluster.watch()
@@ -71,8 +75,8 @@ func (s *Source) Tail(ctx context.Context, out bridge.Receiver) error {
 		if errors.Is(err, errAgain) {
 			continue
 		}
-		if !read { // otherwise it may be over in a moment
-			t.reading = false
+		if text := err.Error(); !read && (t.reading || text != t.waits) { // after reading it may be over in a moment
+			t.reading, t.waits = false, text
 			out.Change(bridge.Change{Kind: bridge.Waiting, Err: err})
 		}
 		pause := wait
@@ -117,12 +121,13 @@ func (t *tail) session(ctx context.Context) (read bool, err error) {
 	defer in.close()
 	name := s.cluster.consumerName(s.opt.Instance)
 	s.stats.consumers.Add(1)
+	t.stale = append(t.stale, name) // also if it fails: it may have been made all the same
 	if err := s.live.link.createConsumer(ctx, v, name, max(t.pos.Place(0).Offset, 1), s.opt.Filter); err != nil {
-		t.stale = append(t.stale, name) // it may have been made all the same
+		if hasCode(err, codeMaxConsumers) { // our own old ones may be too many
+			t.deleteStale(ctx, "")
+		}
 		return false, fmt.Errorf("stream %q: %w", s.opt.Stream, err)
 	}
-	t.stale = append(t.stale, name)
-	defer func() { t.deleteStale(ctx, "") }()
 	// A consumer dies with its stream, so if this is still the stream that was
 	// verified before, the consumer is of that stream and no other.
 	// A gap is left to the reader, or a log that loses its beginning fast enough
@@ -214,7 +219,9 @@ func (t *tail) distrust(err error) {
 	}
 }
 
-// deleteStale removes consumers that are not used any more, all but keep.
+// deleteStale removes consumers that are not used any more, all but keep. It is
+// called when a new one is there, or at the end: a broker in trouble must not
+// hold up the reader over old ones.
 func (t *tail) deleteStale(ctx context.Context, keep string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
 	defer cancel()
@@ -381,8 +388,11 @@ func (t *tail) move(ctx context.Context, v *view, p *puller) error {
 	}
 	for _, f := range filters {
 		m, err := t.s.live.next(ctx, max(at.Offset, 1), f)
-		if err != nil || m != nil { // a record is on its way
+		if err != nil {
 			return nil //nolint:nilerr // without an answer nothing moves
+		}
+		if m != nil {
+			return t.await(m)
 		}
 	}
 	if err := t.consume(ctx, p); err != nil {
@@ -402,6 +412,22 @@ func (t *tail) move(ctx context.Context, v *view, p *puller) error {
 	}
 	t.out.Change(bridge.Change{Kind: bridge.Moved, Place: pl})
 	return nil
+}
+
+// await notes a record that is on its way. A consumer that does not deliver it
+// for long, because somebody paused it or it lost its place, is given up.
+func (t *tail) await(m *storedMessage) error {
+	if m.Seq != t.awaited {
+		t.awaited, t.awaitedSince = m.Seq, time.Now()
+		return nil
+	}
+	if time.Since(t.awaitedSince) < silence {
+		return nil
+	}
+	t.awaited = 0
+	err := fmt.Errorf("the consumer does not deliver record %d: %w", m.Seq, bridge.ErrUnavailable)
+	t.distrust(err)
+	return err
 }
 
 // consume hands on what has arrived. Records before an error are handed on too.
