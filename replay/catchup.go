@@ -492,7 +492,12 @@ func (c *catchUp) full() bool {
 // flush hands what is pending to Next, which takes it when the client can be
 // written to, and then makes own the position that a heartbeat may tell.
 func (c *catchUp) flush(ctx context.Context) error {
+	if c.fresh {
+		return nil // nothing was verified yet
+	}
+	at := c.own.String()
 	if len(c.pending.units) > 0 {
+		c.pending.at = at
 		select {
 		case c.f.out <- c.pending:
 			c.pending, c.bytes = batch{}, 0
@@ -500,11 +505,8 @@ func (c *catchUp) flush(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	if !c.fresh {
-		id := c.own.String()
-		c.f.mu.Lock()
-		c.f.progress = id
-		c.f.mu.Unlock()
-	}
+	c.f.mu.Lock()
+	c.f.progress = at
+	c.f.mu.Unlock()
 	return nil
 }

@@ -32,7 +32,7 @@ type Follower struct {
 	sub    bridge.Subscription
 	group  *bridge.Group // nil until the catch-up has joined it
 
-	at    string    // event id of what Next returned last
+	at    string    // event id of the client's position, see ID
 	sent  string    // the last id that left in an event
 	fresh bool      // nothing was sent yet: connected comes first
 	told  bool      // caught-up was sent
@@ -56,6 +56,7 @@ type Follower struct {
 type batch struct {
 	units [][]byte
 	id    string // of the last unit that has one
+	at    string // event id of the position behind all of them
 }
 
 // result is how a catch-up ended.
@@ -138,11 +139,12 @@ func (f *Follower) next(ctx context.Context) ([][]byte, error) {
 func (f *Follower) give(b batch) [][]byte {
 	f.fresh = false
 	if b.id != "" {
-		f.at, f.sent = b.id, b.id
-		f.mu.Lock()
-		f.progress = b.id
-		f.mu.Unlock()
+		f.sent = b.id
 	}
+	f.at = b.at
+	f.mu.Lock()
+	f.progress = b.at
+	f.mu.Unlock()
 	return b.units
 }
 
@@ -197,8 +199,8 @@ func (f *Follower) heartbeat() [][]byte {
 }
 
 // ID returns the event id of the client's position: all that Next returned is
-// behind it and nothing else. It is empty while a client without an id has not
-// been given one.
+// behind it, and nothing else that the client is to be shown. Until Next has
+// returned something it is the id that the client came with, empty if none.
 func (f *Follower) ID() string { return f.at }
 
 // Close lets go of everything the follower holds and waits for its goroutine.

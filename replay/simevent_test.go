@@ -19,6 +19,8 @@ type simEvent struct {
 	from, to  bridge.Offset
 	open      bool
 	resume    string
+	streams   string // of connected: the verdicts by name, sorted
+	dropped   string
 	id        string
 }
 
@@ -46,7 +48,7 @@ func (simEncoder) AppendEvent(dst []byte, e bridge.Event) []byte {
 		}
 		dst = fmt.Appendf(dst, "%s|%s|%d|%d|%d|%s|%t", kind, e.Stream, e.Finding.Partition, e.Finding.From, e.Finding.To, e.Finding.Reason, e.Finding.Open)
 	case bridge.ConnectedEvent:
-		dst = append(append(dst, "connected|"...), e.Connected.Resume...)
+		dst = fmt.Appendf(dst, "connected|%s|%v|%v", e.Connected.Resume, e.Connected.Streams, e.Connected.Dropped)
 	case bridge.CaughtUpEvent:
 		dst = append(dst, "caught-up"...)
 	case bridge.PositionEvent:
@@ -82,7 +84,7 @@ func simDecode(unit []byte) simEvent {
 		e.stream, e.partition = f[1], int32(number(2))
 		e.from, e.to, e.reason, e.open = bridge.Offset(number(3)), bridge.Offset(number(4)), bridge.Reason(f[5]), f[6] == "true"
 	case "connected":
-		e.resume = f[1]
+		e.resume, e.streams, e.dropped = f[1], strings.TrimPrefix(f[2], "map"), f[3]
 	}
 	return e
 }

@@ -31,8 +31,8 @@ type simWorld struct {
 	died        map[int]int       // by uid: the move after which the record was no longer history
 	moves       int
 	oversized   map[simPlace]int
-	rollbacks   map[string]map[int32][]bridge.Offset // of every life
-	inLife      map[string]map[int32][]bridge.Offset // of the present life
+	rollbacks   map[string]map[int32][]bridge.Offset   // of every life
+	inLife      map[string]map[int32][]bridge.Offset   // of the present life
 	lives       map[string]map[bridge.Incarnation]bool // that share the present history: more than one after a restore
 	recreations map[string]int
 	mu          sync.Mutex
