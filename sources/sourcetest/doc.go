@@ -7,9 +7,9 @@
 // one replica of the bridge would have: it answers questions from the truth,
 // and its live reader follows the log at its own pace.
 //
-//	             Append Txn Delete Trim Grow NewEpoch Rollback Recreate Down Up
+//	     Append Begin Delete Trim Grow NewEpoch Rollback Revert Recreate Restore Remove Down Up
 //	                                      │
-//	                                ┌─────▼─────┐   History Held First End
+//	                                ┌─────▼─────┐   History Held Ends
 //	                                │  Broker   │──────────────► oracles
 //	                                └─┬───────┬─┘
 //	Verify Bounds ReadChunk PositionAt│       │
@@ -49,4 +49,6 @@
 //	}
 //
 // The suite waits for events, up to a generous deadline, and never for a time.
+// The broker in memory passes it too; besides, random schedules compare what
+// its live readers end up with against its own truth.
 package sourcetest

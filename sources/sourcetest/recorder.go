@@ -33,10 +33,26 @@ type recorder struct {
 	pos     bridge.Position
 	faults  []string
 	told    chan struct{} // closed, and replaced, by each call
+	gate    chan struct{} // while it is open, records wait; nil: they do not
+}
+
+// hold lets the receiver take no more records until release is called.
+func (r *recorder) hold() (release func()) {
+	gate := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gate = gate
+	return sync.OnceFunc(func() { close(gate) })
 }
 
 // Records implements [bridge.Receiver].
 func (r *recorder) Records(recs []bridge.Record) {
+	r.mu.Lock()
+	gate := r.gate
+	r.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	defer r.enter()()
 	if len(recs) == 0 {
 		r.fault("an empty batch of records")
@@ -116,8 +132,11 @@ func (r *recorder) found(fd bridge.Finding) {
 				r.fault("a finding of partition %d moved partition %d from %+v to %+v", fd.Partition, p, r.pos.Place(int32(p)), fd.Next.Places[p])
 			}
 		}
-		if want := r.pos.Place(fd.Partition).Offset; fd.To != want-1 && fd.Reason.Reset() {
+		switch want := r.pos.Place(fd.Partition).Offset; {
+		case fd.Reason.Reset() && fd.To != want-1:
 			r.fault("%s up to %d, but the live place was %d", fd.Reason, fd.To, want)
+		case !fd.Reason.Reset() && (fd.From < want || fd.To != fd.Next.Place(fd.Partition).Offset-1):
+			r.fault("gap [%d,%d] on at %d, but the live place was %d", fd.From, fd.To, fd.Next.Place(fd.Partition).Offset, want)
 		}
 	}
 	r.pos = fd.Next
@@ -236,11 +255,24 @@ func (tl *tailing) reaches(t *testing.T, f *fixture) {
 // records returns what was read of a partition since the last Found that moved
 // it, or else since Started.
 func (tl *tailing) records(partition int32) []bridge.Record {
+	return tl.read(partition, func(fd bridge.Finding) bool {
+		return fd.Partition == partition || fd.Partition == bridge.AllPartitions
+	})
+}
+
+// everything returns all that was read of a partition.
+func (tl *tailing) everything(partition int32) []bridge.Record {
+	return tl.read(partition, func(bridge.Finding) bool { return false })
+}
+
+// read returns what was read of a partition since the last finding that is the
+// beginning of something new.
+func (tl *tailing) read(partition int32, anew func(bridge.Finding) bool) []bridge.Record {
 	tl.mu.Lock()
 	defer tl.mu.Unlock()
 	var recs []bridge.Record
 	for _, h := range tl.heard {
-		if h.change.Kind == bridge.Found && (h.change.Finding.Partition == partition || h.change.Finding.Partition == bridge.AllPartitions) {
+		if h.change.Kind == bridge.Found && anew(h.change.Finding) {
 			recs = nil
 		}
 		for _, r := range h.records {

@@ -22,6 +22,7 @@ var tailChecks = []check{
 	{"TailOnTwoReplicasIsTheSame", tailOnTwoReplicas, hasReplica},
 	{"TailLeavesOutDeletedRecords", tailLeavesOutDeleted, canDelete},
 	{"TailIsNotDisturbedByTrimmingBehindIt", tailTrimmedBehind, canTrim},
+	{"TailThatIsHeldUpTellsWhatItMissed", tailHeldUp, canTrim},
 	{"TailEndsWithItsContext", tailEndsWithItsContext, nil},
 	{"TailCanRunAgain", tailCanRunAgain, nil},
 	{"PokeFindsNothingWhereNothingHappened", pokeFindsNothing, nil},
@@ -196,6 +197,49 @@ func tailTrimmedBehind(t *testing.T, f *fixture) {
 	}
 	if fs := tl.findings(); len(fs) > 0 {
 		t.Errorf("found %+v, want nothing", fs)
+	}
+}
+
+// A replica that could not keep up reads on, or says what it has lost; what its
+// buffers held decides which. Nothing may fall between.
+func tailHeldUp(t *testing.T, f *fixture) {
+	tl := tail(t, f.Source)
+	release := tl.hold()
+	t.Cleanup(release) // before the Tail is stopped
+	f.fill(t, 30, "a")
+	var all [][]sent
+	for p := range f.partitions() {
+		all = append(all, f.log(p).sent)
+		f.trim(t, p, 25)
+	}
+	release()
+	f.fill(t, 2, "b")
+	tl.reaches(t, f)
+	for p := range f.partitions() {
+		all[p] = append(all[p], f.log(p).sent[5:]...)
+		var lost []bridge.Finding
+		for _, fd := range tl.findings() {
+			if fd.Reason != f.Gap {
+				t.Errorf("found %+v, want %s", fd, f.Gap)
+			}
+			if fd.Partition == p {
+				lost = append(lost, fd)
+			}
+		}
+		got := map[bridge.Offset]bridge.Record{}
+		for _, r := range tl.everything(p) {
+			got[r.Offset] = r
+		}
+		for _, s := range all[p] {
+			_, read := got[s.offset]
+			missed := slices.ContainsFunc(lost, func(fd bridge.Finding) bool { return fd.From <= s.offset && s.offset <= fd.To })
+			if read == missed {
+				t.Errorf("%d@%d: read %v, told as lost %v", p, s.offset, read, missed)
+			}
+			if read {
+				f.match(t, "held up", []bridge.Record{got[s.offset]}, []sent{s})
+			}
+		}
 	}
 }
 
