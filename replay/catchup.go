@@ -35,6 +35,7 @@ const (
 //	feed  7 . 9      nowhere below own: level
 type catchUp struct {
 	f       *Follower
+	from    string // event id to begin at, when it is not the subscription's
 	streams []*bridge.Stream
 	group   *bridge.Group
 	own     bridge.ID       // in the order of streams
@@ -138,7 +139,7 @@ func (c *catchUp) resolve(ctx context.Context) error {
 func (c *catchUp) place() error {
 	from := c.f.sub.From
 	if !c.fresh {
-		id, err := bridge.ParseID(c.f.at)
+		id, err := bridge.ParseID(c.from)
 		if err != nil {
 			return err // we made it: a bug
 		}

@@ -72,7 +72,7 @@ func (f *Follower) away() {
 	f.cursor, f.stop = nil, stop
 	f.out, f.done = make(chan batch), make(chan struct{})
 	f.progress = f.at
-	cu := &catchUp{f: f, fresh: f.fresh}
+	cu := &catchUp{f: f, fresh: f.fresh, from: f.at}
 	f.running.Go(func() {
 		defer close(f.done)
 		defer stop(nil)
