@@ -51,11 +51,14 @@ type request struct {
 // runs, retry is nil unless it waits.
 type process struct {
 	cmd      *exec.Cmd
-	ended    chan error
+	ended    chan exit
 	started  time.Time
 	failures int // crashes in a row
 	retry    <-chan time.Time
 }
+
+// exit is how a process ended; err is nil for status 0.
+type exit struct{ err error }
 
 // newChild describes a program to run with exactly this environment. What it
 // prints goes to output.
@@ -79,13 +82,13 @@ func (c *child) Run(ctx context.Context) error {
 			return nil
 		case r := <-c.requests:
 			r.reply <- r.do(p)
-		case err := <-p.ended:
+		case exit := <-p.ended:
 			if time.Since(p.started) > settled {
 				p.failures = 0
 			}
 			wait := backoff(p.failures)
 			p.failures++
-			c.log.Warn("bridge ended", "pid", p.cmd.Process.Pid, "error", err, "restart_in", wait)
+			c.log.Warn("bridge ended", "pid", p.cmd.Process.Pid, "error", exit.err, "restart_in", wait)
 			p.cmd, p.ended, p.retry = nil, nil, time.After(wait)
 		case <-p.retry:
 			if err := c.start(p); err != nil {
@@ -138,8 +141,8 @@ func (c *child) start(p *process) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the bridge: %w", err)
 	}
-	ended := make(chan error, 1) // the one result of Wait, whether or not anybody still asks
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan exit, 1) // the one result of Wait, whether or not anybody still asks
+	go func() { ended <- exit{cmd.Wait()} }()
 	p.cmd, p.ended, p.started, p.retry = cmd, ended, time.Now(), nil
 	c.log.Info("bridge started", "pid", cmd.Process.Pid)
 	return nil

@@ -177,15 +177,15 @@ func startDemo(t *testing.T, tmp string) (*exec.Cmd, *watch) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { read.Close() })
-	demo := exec.CommandContext(t.Context(), self(t), "-bridge", self(t))
+	t.Cleanup(func() { _ = read.Close() })
+	demo := exec.CommandContext(t.Context(), self(t), demoArgs(t)...)
 	demo.Env = append(os.Environ(), "DEMO_MAIN=1", "TMPDIR="+tmp)
 	demo.Stdout, demo.Stderr = write, write
 	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := demo.Start(); err != nil {
 		t.Fatal(err)
 	}
-	write.Close()
+	_ = write.Close()
 	lines := newWatch()
 	go func() {
 		_, _ = io.Copy(lines, read) // ends when the demo and its child have ended
@@ -194,7 +194,8 @@ func startDemo(t *testing.T, tmp string) (*exec.Cmd, *watch) {
 	return demo, lines
 }
 
-// Ctrl-C reaches every process of the group at once. The demo still ends in
+// Ctrl-C reaches every process of the group at once, and make and timeout pass on
+// to their child what the whole group has got already. The demo still ends in
 // order: status 0, no process, no directory.
 func TestCtrlCEndsEverything(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -204,6 +205,10 @@ func TestCtrlCEndsEverything(t *testing.T) {
 			bridge := pid(t, lines.Next(t, started))
 			lines.Next(t, `Ctrl-C ends everything`)
 			if err := syscall.Kill(-demo.Process.Pid, sig); err != nil {
+				t.Fatal(err)
+			}
+			lines.Next(t, "stand-in was asked to end") // so the first has arrived
+			if err := syscall.Kill(demo.Process.Pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 				t.Fatal(err)
 			}
 			if err := demo.Wait(); err != nil {

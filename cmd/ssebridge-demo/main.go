@@ -26,13 +26,18 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
+// repeatGrace is how long further signals count as repeats of the first: make and
+// timeout pass on to the demo what its whole process group has got already. One
+// that comes later ends the process at once.
+const repeatGrace = time.Second
+
 func main() {
-	// A closed terminal (SIGHUP) must not leave the child behind. A second signal
-	// finds no handler and ends the process at once.
+	// A closed terminal (SIGHUP) must not leave the child behind.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(repeatGrace, stop) })
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // asked to end while it was still starting
@@ -62,7 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(stderr)
-			fmt.Fprintln(stderr, "ssebridge-demo shows ssebridge at work, with a broker and live data of its own. Flags:")
+			_, _ = fmt.Fprintln(stderr, "ssebridge-demo shows ssebridge at work, with a broker and live data of its own. Flags:")
 			flags.PrintDefaults()
 		}
 		return s, fmt.Errorf("read flags: %w", err)
@@ -114,7 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return fmt.Errorf("listen for the page: %w", err)
 	}
-	defer pageListener.Close()
+	defer func() { _ = pageListener.Close() }() // closed already once it was served
 	bridgeAddr, err := freeAddress(ctx, s.bridgeListen, defaultBridgeListen)
 	if err != nil {
 		return fmt.Errorf("find an address for the bridge: %w", err)
@@ -145,15 +150,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			if err := waitFor(ctx, bridgeAddr); err != nil {
 				return err
 			}
-			welcome(stdout, pageListener.Addr(), events, b.URL(), dir)
+			if err := welcome(stdout, pageListener.Addr(), events, b.URL(), dir); err != nil {
+				return fmt.Errorf("print the address: %w", err)
+			}
 			<-ctx.Done()
 			return nil
 		})
 }
 
 // welcome says where to look.
-func welcome(w io.Writer, pageAddr net.Addr, events *url.URL, broker, dir string) {
-	fmt.Fprintf(w, `
+func welcome(w io.Writer, pageAddr net.Addr, events *url.URL, broker, dir string) error {
+	_, err := fmt.Fprintf(w, `
   Open  http://%s  to watch the streams live.
 
   Follow them without a browser:
@@ -165,6 +172,7 @@ func welcome(w io.Writer, pageAddr net.Addr, events *url.URL, broker, dir string
   Ctrl-C ends everything.
 
 `, pageAddr, events, broker, dir)
+	return err
 }
 
 // runAll runs every part until ctx ends or one of them returns, tells the others

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain makes this test binary three programs: the tests, a stand-in for
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv("DEMO_MAIN") != "":
 		main()
 	default:
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	}
 }
 
@@ -52,7 +54,10 @@ func standIn() {
 		os.Exit(1)
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	context.AfterFunc(ctx, func() { _ = srv.Close() })
+	context.AfterFunc(ctx, func() {
+		fmt.Println("stand-in was asked to end")
+		_ = srv.Close()
+	})
 	_ = srv.Serve(l)
 }
 
@@ -64,6 +69,13 @@ func self(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// demoArgs make the demo run the stand-in, on ports of its own: other tests may
+// run demos at the same time.
+func demoArgs(t *testing.T) []string {
+	t.Helper()
+	return []string{"-bridge", self(t), "-listen", "127.0.0.1:0", "-bridge-listen", "127.0.0.1:0"}
 }
 
 // patience bounds every wait of these tests for something that must happen.
@@ -103,7 +115,8 @@ func (w *watch) Next(t *testing.T, pattern string) string {
 	}
 }
 
-func get(t *testing.T, url string) (*http.Response, string) {
+// get returns the status and the body of what is at url.
+func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
@@ -114,12 +127,12 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(body)
+	return res.StatusCode, string(body)
 }
 
 // A newcomer runs one command, opens the address that it prints, and leaves
@@ -131,13 +144,13 @@ func TestDemoServesAPageAndLeavesNothingBehind(t *testing.T) {
 	defer cancel()
 	stdout, stderr := newWatch(), newWatch()
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, []string{"-bridge", self(t)}, stdout, stderr) }()
+	go func() { done <- run(ctx, demoArgs(t), stdout, stderr) }()
 
 	pageURL := stdout.Next(t, `^  Open  (http://127\.0\.0\.1:\d+)  `)
 	eventsURL := stdout.Next(t, `curl -N '(http://127\.0\.0\.1:\d+/events)\?`)
-	res, html := get(t, pageURL+"/")
-	if res.StatusCode != http.StatusOK || !strings.Contains(html, `data-events="`+eventsURL+`"`) {
-		t.Errorf("page: status %d, want 200 and the address %s in it:\n%s", res.StatusCode, eventsURL, html)
+	status, html := get(t, pageURL+"/")
+	if status != http.StatusOK || !strings.Contains(html, `data-events="`+eventsURL+`"`) {
+		t.Errorf("page: status %d, want 200 and the address %s in it:\n%s", status, eventsURL, html)
 	}
 	if entries, err := os.ReadDir(tmp); err != nil || len(entries) != 1 {
 		t.Errorf("temporary directory while it runs: %v, %v; want one entry", entries, err)
@@ -157,7 +170,7 @@ func TestDemoServesAPageAndLeavesNothingBehind(t *testing.T) {
 			t.Errorf("listen at %s afterwards: %v; somebody is still there", addr, err)
 			continue
 		}
-		l.Close()
+		_ = l.Close()
 	}
 }
 
@@ -168,19 +181,19 @@ func TestListenFallsBackOnlyFromItsOwnChoice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	addr := taken.Addr().String()
 
 	l, err := listen(t.Context(), "", addr)
 	if err != nil {
 		t.Fatalf("listen with the default %s taken: %v", addr, err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if l.Addr().String() == addr {
 		t.Errorf("listens at %s, which is taken", addr)
 	}
 	if l, err := listen(t.Context(), addr, defaultListen); err == nil {
-		l.Close()
+		_ = l.Close()
 		t.Errorf("listen at %s, which is taken and was asked for: no error", addr)
 	}
 }
@@ -189,7 +202,7 @@ func TestListenFallsBackOnlyFromItsOwnChoice(t *testing.T) {
 func TestListenRefusesWhatOthersReach(t *testing.T) {
 	for _, addr := range []string{":8400", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:80", "8400"} {
 		if l, err := listen(t.Context(), addr, defaultListen); err == nil {
-			l.Close()
+			_ = l.Close()
 			t.Errorf("listen at %q: no error", addr)
 		} else if !strings.Contains(err.Error(), "loopback") && !strings.Contains(err.Error(), "host:port") {
 			t.Errorf("listen at %q: %v; want it to say what is expected", addr, err)

@@ -19,10 +19,11 @@ func servedPage(t *testing.T) http.Handler {
 	return handler
 }
 
-func serve(handler http.Handler, path string) *http.Response {
+// serve returns the answer to GET path.
+func serve(handler http.Handler, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
-	return w.Result()
+	return w
 }
 
 // Records are other people's text. Even if one became markup, the page could
@@ -31,8 +32,7 @@ func TestPageAllowsOnlyItselfAndTheBridge(t *testing.T) {
 	handler := servedPage(t)
 	for _, path := range []string{"/", "/?subject=host.cpu", "/app.js", "/style.css", "/nothing"} {
 		res := serve(handler, path)
-		res.Body.Close()
-		policy := res.Header.Get("Content-Security-Policy")
+		policy := res.Header().Get("Content-Security-Policy")
 		for _, want := range []string{
 			"default-src 'none'", "script-src 'self'", "style-src 'self'",
 			"connect-src http://127.0.0.1:8480;", "base-uri 'none'", "frame-ancestors 'none'",
@@ -44,7 +44,7 @@ func TestPageAllowsOnlyItselfAndTheBridge(t *testing.T) {
 		if strings.Contains(policy, "unsafe") {
 			t.Errorf("%s: policy %q, want nothing unsafe", path, policy)
 		}
-		if got := res.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		if got := res.Header().Get("X-Content-Type-Options"); got != "nosniff" {
 			t.Errorf("%s: X-Content-Type-Options %q, want nosniff", path, got)
 		}
 	}
@@ -63,16 +63,14 @@ func TestPageServesItsFilesOnly(t *testing.T) {
 		"/favicon.svg":   "image/svg+xml",
 	} {
 		res := serve(handler, path)
-		res.Body.Close()
-		if got := res.Header.Get("Content-Type"); res.StatusCode != http.StatusOK || got != want {
-			t.Errorf("%s: status %d, type %q; want 200, %q", path, res.StatusCode, got, want)
+		if got := res.Header().Get("Content-Type"); res.Code != http.StatusOK || got != want {
+			t.Errorf("%s: status %d, type %q; want 200, %q", path, res.Code, got, want)
 		}
 	}
 	for _, path := range []string{"/index.html", "/static/", "/static/app.js", "/page.go"} {
 		res := serve(handler, path)
-		res.Body.Close()
-		if res.StatusCode != http.StatusNotFound {
-			t.Errorf("%s: status %d, want 404", path, res.StatusCode)
+		if res.Code != http.StatusNotFound {
+			t.Errorf("%s: status %d, want 404", path, res.Code)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,7 +102,7 @@ func startBrowser(t *testing.T, e engine) *browser {
 	if _, err := os.Stat(filepath.Join("..", "node_modules", "puppeteer-core")); err != nil {
 		missing(t, "puppeteer-core is not installed; (cd deploy/e2e && npm ci)")
 	}
-	cmd := exec.Command(node, "browser.mjs", e.name, path) //nolint:noctx // it serves later tests too, and ends with its input
+	cmd := exec.Command(node, "browser.mjs", e.name, path) // it serves later tests too, and ends with its input
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -130,9 +131,7 @@ func (b *browser) Close() {
 // ask sends one command and returns its answer.
 func (b *browser) ask(value any, command string, options map[string]any) (problem string) {
 	request := map[string]any{"do": command}
-	for name, option := range options {
-		request[name] = option
-	}
+	maps.Copy(request, options)
 	line, err := json.Marshal(request)
 	if err != nil {
 		return err.Error()

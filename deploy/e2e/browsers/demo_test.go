@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,13 +37,13 @@ func TestMain(m *testing.M) {
 	for _, b := range running {
 		b.Close()
 	}
-	os.RemoveAll(dir)
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
 // build builds the programs, once for all tests.
 var build = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-o", programs, "./cmd/ssebridge", "./cmd/ssebridge-demo") //nolint:noctx // outlives the test that asks first
+	cmd := exec.Command("go", "build", "-o", programs, "./cmd/ssebridge", "./cmd/ssebridge-demo") // outlives the test that asks first
 	cmd.Dir = filepath.Join("..", "..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the demo: %w\n%s", err, out)
@@ -69,8 +71,8 @@ func startDemo(t *testing.T) *demo {
 		t.Fatal(err)
 	}
 	// It ends by a signal, after the test's context.
-	cmd := exec.Command(filepath.Join(programs, "ssebridge-demo")) //nolint:noctx // see above
-	cmd.Dir = t.TempDir()                                          // any directory will do
+	cmd := exec.Command(filepath.Join(programs, "ssebridge-demo"), "-listen", "127.0.0.1:0", "-bridge-listen", ownAddress(t))
+	cmd.Dir = t.TempDir() // any directory will do
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -96,6 +98,25 @@ func startDemo(t *testing.T) *demo {
 	d.EventsURL = d.Next(`curl -N '(\S+)\?`)
 	d.BrokerURL = d.Next(`are at (\S+),`)
 	return d
+}
+
+// ownAddress returns a free address for the bridge to keep while it is down in
+// between. Its port is below those that systems give away by themselves (from
+// 32768 on Linux, 49152 on others), or another test would get it meanwhile.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String()
+	}
+	t.Fatal("no free port among a hundred")
+	return ""
 }
 
 // collect hands on the lines of r as they come, and returns them all.
