@@ -1,0 +1,121 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// names are the names of streams.
+func names(streams []*Stream) string {
+	var out []string
+	for _, s := range streams {
+		out = append(out, s.Name())
+	}
+	return fmt.Sprint(out)
+}
+
+// Until brokers have said what their streams hold nobody can know which a
+// request includes: it must neither be refused nor begin without one of them.
+func TestRequestsAreHeldUntilTheirStreamsAreKnown(t *testing.T) {
+	a, b := NewStream("a", &fakeSource{}, StreamOptions{}), NewStream("b", &fakeSource{}, StreamOptions{})
+	h := NewHub([]*Stream{b, a}, HubOptions{})
+	resolve := func(sub Subscription) string {
+		t.Helper()
+		streams, ready, err := h.Resolve(sub)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%s %t", names(streams), ready)
+	}
+	expect := func(what string, sub Subscription, want string) {
+		t.Helper()
+		if got := resolve(sub); got != want {
+			t.Errorf("%s: got %s, want %s", what, got, want)
+		}
+	}
+	start := func(s *Stream, subjects ...string) {
+		changed := h.Changed()
+		receiver{s}.Change(Change{Kind: Spaced, Subjects: subjects})
+		receiver{s}.Change(Change{Kind: Started, Position: Position{1, []Place{{}}}})
+		if !signalled(changed) {
+			t.Error("those who are held are not told")
+		}
+	}
+	expect("nothing known", Subscription{}, "[a b] false")
+	start(a, "x.>")
+	expect("b unknown", Subscription{}, "[a b] false")
+	expect("b unknown, not asked for", Subscription{Names: []string{"a"}}, "[a] true")
+	receiver{b}.Change(Change{Kind: Waiting, Err: fmt.Errorf("b: %w", ErrUnavailable)})
+	expect("b away", Subscription{}, "[a b] false")
+	receiver{b}.Change(Change{Kind: Waiting, Err: fmt.Errorf("b: %w", ErrMissing)})
+	expect("b missing", Subscription{}, "[a] true")
+	expect("b missing, named", Subscription{Names: []string{"b"}}, "[b] false")
+	expect("b missing, in the id", Subscription{From: ID{{Stream: "b"}}}, "[a b] false")
+	expect("b missing, nothing else fits", Subscription{Filter: NewFilter("y")}, "[] false")
+	receiver{b}.Change(Change{Kind: Reading})
+	start(b, "y.>")
+	expect("all known", Subscription{}, "[a b] true")
+	expect("by subject", Subscription{Filter: NewFilter("y.1")}, "[b] true")
+	expect("no subject fits", Subscription{Filter: NewFilter("z")}, ErrNoStream.Error())
+	expect("no such name", Subscription{Names: []string{"c"}}, ErrNoStream.Error())
+}
+
+// Strangers choose formats and filters; what they can make a process keep is
+// bounded, and the bound passes when they leave.
+func TestFeedsAndFiltersAreBounded(t *testing.T) {
+	r := newLiveRig(t, HubOptions{MaxFeeds: 1, MaxFilters: 2}, "a", "b")
+	one := r.join(NewFilter("1"), "a")
+	again := r.join(NewFilter("1"), "a")
+	two := r.join(NewFilter("2"), "a")
+	join := func(filter Filter, name string) error {
+		_, err := r.Join([]*Stream{r.Stream(name)}, filter, Form{Encoder: testEncoder{&r.encoded}})
+		return err
+	}
+	if err := join(NewFilter("3"), "a"); !errors.Is(err, ErrTooManyFilters) {
+		t.Errorf("a third filter: %v, want ErrTooManyFilters", err)
+	}
+	if err := join(NewFilter("1"), "b"); !errors.Is(err, ErrTooManyFeeds) {
+		t.Errorf("a second feed: %v, want ErrTooManyFeeds", err)
+	}
+	one.Leave()
+	if err := join(NewFilter("3"), "a"); !errors.Is(err, ErrTooManyFilters) {
+		t.Errorf("one of two clients of a filter left: %v, want ErrTooManyFilters", err)
+	}
+	again.Leave()
+	two.Leave()
+	if err := join(NewFilter("3"), "b"); err != nil {
+		t.Errorf("another feed when the first is idle: %v", err)
+	}
+	if st := r.Stats(); st.Feeds != 1 || st.Filters != 1 {
+		t.Errorf("the hub keeps %d feeds and %d filters, want 1 and 1", st.Feeds, st.Filters)
+	}
+}
+
+// A proxy that restarts cuts everyone at once. Who is back within half a minute
+// finds the ring as it was, and an idle feed costs nothing afterwards.
+func TestIdleFeedLingers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLiveRig(t, HubOptions{}, "a")
+		g := r.join(Filter{}, "a")
+		f := g.feed
+		g.Leave()
+		time.Sleep(feedLinger - time.Second)
+		g = r.join(Filter{}, "a")
+		if g.feed != f {
+			t.Error("the feed was gone before its time")
+		}
+		time.Sleep(2 * feedLinger)
+		if r.Stats().Feeds != 1 {
+			t.Error("a feed in use was closed by an older timer")
+		}
+		g.Leave()
+		time.Sleep(feedLinger)
+		synctest.Wait()
+		if st := r.Stats(); st.Feeds != 0 || len(r.Stream("a").feeds) != 0 {
+			t.Errorf("%d idle feeds are left, %d still fed", st.Feeds, len(r.Stream("a").feeds))
+		}
+	})
+}
