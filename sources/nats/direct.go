@@ -58,7 +58,7 @@ func (s *Source) direct(ctx context.Context, from bridge.Offset, records, bytes 
 	}
 	defer in.close()
 	s.stats.batches.Add(1)
-	subject := s.cluster.api + "DIRECT.GET." + s.opt.Stream
+	subject := s.directSubject
 	ctx, deny := context.WithCancelCause(ctx)
 	defer deny(nil)
 	defer s.cold.link.denials.wait(subject, deny)()

@@ -44,6 +44,7 @@ type puller struct {
 	seq      uint64 // of the last record delivered, in the consumer's count
 	records  int    // asked for and not come
 	bytes    int
+	heard    bool // the consumer has delivered a record or a heartbeat
 	tooLarge bool // the next record is larger than a whole pull
 	orphaned int  // pulls in a row that nobody heard
 }
@@ -53,7 +54,7 @@ func (p *puller) deliver(m *natsgo.Msg, d delivery) error {
 	if d.consumerSeq != p.seq+1 {
 		return fmt.Errorf("the consumer delivered its record %d after %d: %w", d.consumerSeq, p.seq, bridge.ErrUnavailable)
 	}
-	p.seq = d.consumerSeq
+	p.seq, p.heard = d.consumerSeq, true
 	p.records--
 	p.bytes -= m.Size()
 	p.orphaned = 0
@@ -66,6 +67,7 @@ func (p *puller) control(m *natsgo.Msg) error {
 	status, text := lastValue(m.Header, "Status"), lastValue(m.Header, "Description")
 	switch status {
 	case "100": // idle heartbeat: nothing was sent after record Nats-Last-Consumer
+		p.heard = true
 		last, err := strconv.ParseUint(lastValue(m.Header, "Nats-Last-Consumer"), 10, 64)
 		if err == nil && last > p.seq {
 			return fmt.Errorf("the consumer has delivered its record %d, and %d arrived last: %w", last, p.seq, bridge.ErrUnavailable)

@@ -74,8 +74,9 @@ type Source struct {
 	doubts  atomic.Uint64
 	// noDirect is the connection on which direct get turned out not to work, plus
 	// one; replay reads by consumer until there is another.
-	noDirect atomic.Uint64
-	stats    stats
+	noDirect      atomic.Uint64
+	directSubject string // of direct get; tests set another
+	stats         stats
 }
 
 var _ bridge.Source = (*Source)(nil)
@@ -94,7 +95,10 @@ func NewSource(c *Cluster, o SourceOptions) (*Source, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{cluster: c, opt: o, log: o.Logger.With("upstream", o.Stream), poke: make(chan struct{}, 1)}
+	s := &Source{
+		cluster: c, opt: o, log: o.Logger.With("upstream", o.Stream), poke: make(chan struct{}, 1),
+		directSubject: c.api + "DIRECT.GET." + o.Stream,
+	}
 	s.live = &asker{source: s, link: c.live}
 	s.cold = &asker{source: s, link: c.cold}
 	return s, nil

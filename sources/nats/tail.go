@@ -101,7 +101,7 @@ func (t *tail) pause(ctx context.Context, d time.Duration, changed <-chan struct
 }
 
 // session verifies the place, makes a consumer there and reads it until it is
-// of no more use. read tells whether it got as far as reading.
+// of no more use. read tells whether the consumer was ever heard of.
 func (t *tail) session(ctx context.Context) (read bool, err error) {
 	s := t.s
 	changed := s.cluster.watch()
@@ -144,7 +144,8 @@ func (t *tail) session(ctx context.Context) (read bool, err error) {
 	}
 	p := &puller{nc: nc, inbox: in, subject: s.cluster.api + "CONSUMER.MSG.NEXT." + s.opt.Stream + "." + name}
 	t.deleteStale(ctx, name)
-	return true, t.read(ctx, p, changed)
+	err = t.read(ctx, p, changed)
+	return p.heard, err
 }
 
 // read hands on what the consumer delivers until something is wrong with it.
