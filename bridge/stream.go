@@ -47,6 +47,8 @@ type Stream struct {
 	spaceKnown bool
 	reading    bool
 	err        error
+	lastErr    error     // the newest that reading waited for, kept when it goes on
+	lastErrAt  time.Time // when
 	since      time.Time
 	feeds      map[*Feed]int // the stream's index in the feed
 }
@@ -155,6 +157,8 @@ type StreamStatus struct {
 	State      string    // starting, reading or waiting
 	Err        error     // what is waited for
 	Since      time.Time // of the state
+	LastErr    error     // what was waited for last, also after it is over; nil: nothing yet
+	LastErrAt  time.Time
 	Live       Position
 	Generation uint64
 	Space      []Pattern
@@ -174,7 +178,8 @@ func (s *Stream) Status() StreamStatus {
 		state = "reading"
 	}
 	return StreamStatus{
-		Name: s.name, State: state, Err: s.err, Since: s.since, Live: s.live.Clone(), Generation: s.generation,
+		Name: s.name, State: state, Err: s.err, Since: s.since, LastErr: s.lastErr, LastErrAt: s.lastErrAt,
+		Live: s.live.Clone(), Generation: s.generation,
 		Space: s.space, SpaceKnown: s.spaceKnown, Started: s.started,
 	}
 }
@@ -319,6 +324,9 @@ func (s *Stream) state(reading bool, err error) {
 	s.reading, s.err = reading, err
 	if !same {
 		s.since = time.Now()
+	}
+	if err != nil {
+		s.lastErr, s.lastErrAt = err, time.Now()
 	}
 	s.mu.Unlock()
 	switch {

@@ -79,7 +79,10 @@ type Source struct {
 	stats         stats
 }
 
-var _ bridge.Source = (*Source)(nil)
+var (
+	_ bridge.Source            = (*Source)(nil)
+	_ bridge.PartitionReporter = (*Source)(nil)
+)
 
 // NewSource returns the source of one stream of a cluster. It asks nothing yet.
 func NewSource(c *Cluster, o SourceOptions) (*Source, error) {

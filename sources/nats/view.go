@@ -16,6 +16,7 @@ type view struct {
 	incarnation bridge.Incarnation
 	reign       [3]uint64 // what it came by: see Source.reign
 	epoch       uint64    // of reign and leader
+	leader      string    // name of the server that answered, empty without a cluster
 	// first and end bound the log: records are in [first, end). Both are at least
 	// 1, and equal when the log is empty.
 	first, end bridge.Offset
@@ -37,7 +38,7 @@ type view struct {
 func newView(stream string, asked time.Time, info *streamInfo, reign [3]uint64) *view {
 	c, st := &info.Config, &info.State
 	v := &view{
-		stream: stream, asked: asked, incarnation: incarnationOf(info), reign: reign,
+		stream: stream, asked: asked, incarnation: incarnationOf(info), reign: reign, leader: info.Cluster.Leader,
 		first: bridge.Offset(max(st.FirstSeq, 1)), end: bridge.Offset(st.LastSeq + 1), origin: bridge.Offset(max(c.FirstSeq, 1)),
 		lastTime: st.LastTime, density: 1, consumers: st.Consumers,
 		loss: lossOf(c), allowDirect: c.AllowDirect, maxInactive: c.ConsumerLimits.InactiveThreshold, refused: refusal(stream, c),
