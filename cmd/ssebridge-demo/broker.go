@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -30,13 +32,24 @@ type broker struct {
 	js     jetstream.JetStream
 }
 
-// startBroker starts a server that keeps its streams in dir. The caller closes
-// it.
-func startBroker(dir string, log *slog.Logger) (*broker, error) {
+// startBroker starts a server that keeps its streams in dir and listens at addr,
+// whose port may be 0 for a free one. The caller closes it.
+func startBroker(dir, addr string, log *slog.Logger) (*broker, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("set up NATS server: %w", err)
+	}
+	port, err := strconv.Atoi(service)
+	if err != nil {
+		return nil, fmt.Errorf("set up NATS server: %q: want a port number", addr)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT // 0 would mean 4222
+	}
 	srv, err := server.NewServer(&server.Options{
 		ServerName:         "ssebridge-demo",
-		Host:               "127.0.0.1",
-		Port:               server.RANDOM_PORT,
+		Host:               host,
+		Port:               port,
 		JetStream:          true,
 		StoreDir:           dir,
 		JetStreamMaxMemory: 16 << 20,

@@ -10,12 +10,14 @@ import (
 // free port is used instead.
 const (
 	defaultListen       = "127.0.0.1:8400"
+	defaultNATSListen   = "127.0.0.1:8422"
 	defaultBridgeListen = "127.0.0.1:8480"
 )
 
 // listen listens at addr, or, if that is empty, at fallback or a free port of
 // its host. Only loopback will do: whoever reaches the demo may read this
-// machine's counters.
+// machine's counters. And only IPv4: the page's content security policy must name
+// the bridge, and has no form for IPv6 addresses.
 func listen(ctx context.Context, addr, fallback string) (net.Listener, error) {
 	chosen := addr
 	if chosen == "" {
@@ -25,8 +27,8 @@ func listen(ctx context.Context, addr, fallback string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q: want host:port", chosen)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%q: the demo has no access control, so it only listens on loopback, such as %s", chosen, fallback)
+	if ip := net.ParseIP(host); host != "localhost" && (ip.To4() == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("%q: the demo has no access control, so it only listens on loopback (IPv4), such as %s", chosen, fallback)
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", chosen)
@@ -37,8 +39,7 @@ func listen(ctx context.Context, addr, fallback string) (net.Listener, error) {
 }
 
 // freeAddress returns an address that nobody listens at, chosen as [listen]
-// does. Another process could take it until the bridge does; then the bridge
-// says so.
+// does. Another process could take it until its user does, who then says so.
 func freeAddress(ctx context.Context, addr, fallback string) (string, error) {
 	l, err := listen(ctx, addr, fallback)
 	if err != nil {

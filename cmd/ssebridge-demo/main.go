@@ -52,6 +52,7 @@ func main() {
 type settings struct {
 	listen       string // empty: defaultListen or a free port
 	bridgeListen string // empty: defaultBridgeListen or a free port
+	natsListen   string // empty: defaultNATSListen or a free port
 	data         string // empty: a directory that is removed at the end
 	bridge       string // empty: the ssebridge beside this executable
 }
@@ -62,6 +63,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.SetOutput(io.Discard) // Parse would print what it returns
 	flags.StringVar(&s.listen, "listen", "", "loopback `address` of the page (default "+defaultListen+", or a free port if that is taken)")
 	flags.StringVar(&s.bridgeListen, "bridge-listen", "", "loopback `address` of the bridge (default "+defaultBridgeListen+", or a free port if that is taken)")
+	flags.StringVar(&s.natsListen, "nats-listen", "", "loopback `address` of the NATS server (default "+defaultNATSListen+", or a free port if that is taken)")
 	flags.StringVar(&s.data, "data", "", "`directory` that keeps the streams from run to run (default: a temporary one)")
 	flags.StringVar(&s.bridge, "bridge", "", "`path` of the ssebridge binary (default: beside this one)")
 	if err := flags.Parse(args); err != nil {
@@ -101,7 +103,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	b, err := startBroker(dir, log)
+	natsAddr, err := freeAddress(ctx, s.natsListen, defaultNATSListen)
+	if err != nil {
+		return fmt.Errorf("find an address for the NATS server: %w", err)
+	}
+	b, err := startBroker(dir, natsAddr, log)
 	if err != nil {
 		return err
 	}

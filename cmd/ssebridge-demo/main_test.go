@@ -75,7 +75,7 @@ func self(t *testing.T) string {
 // run demos at the same time.
 func demoArgs(t *testing.T) []string {
 	t.Helper()
-	return []string{"-bridge", self(t), "-listen", "127.0.0.1:0", "-bridge-listen", "127.0.0.1:0"}
+	return []string{"-bridge", self(t), "-listen", "127.0.0.1:0", "-bridge-listen", "127.0.0.1:0", "-nats-listen", "127.0.0.1:0"}
 }
 
 // patience bounds every wait of these tests for something that must happen.
@@ -200,7 +200,7 @@ func TestListenFallsBackOnlyFromItsOwnChoice(t *testing.T) {
 
 // Whoever reaches the page reads this machine's counters without a password.
 func TestListenRefusesWhatOthersReach(t *testing.T) {
-	for _, addr := range []string{":8400", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:80", "8400"} {
+	for _, addr := range []string{":8400", "0.0.0.0:0", "[::]:0", "[::1]:0", "192.0.2.1:0", "example.com:80", "8400"} {
 		if l, err := listen(t.Context(), addr, defaultListen); err == nil {
 			_ = l.Close()
 			t.Errorf("listen at %q: no error", addr)

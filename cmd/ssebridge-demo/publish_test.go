@@ -12,7 +12,7 @@ import (
 // openPrices starts a broker over dir with the stream of prices.
 func openPrices(t *testing.T, dir string) (*broker, jetstream.Stream) {
 	t.Helper()
-	b, err := startBroker(dir, discard())
+	b, err := startBroker(dir, "127.0.0.1:0", discard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,8 @@ func startDemo(t *testing.T) *demo {
 		t.Fatal(err)
 	}
 	// It ends by a signal, after the test's context.
-	cmd := exec.Command(filepath.Join(programs, "ssebridge-demo"), "-listen", "127.0.0.1:0", "-bridge-listen", ownAddress(t))
+	cmd := exec.Command(filepath.Join(programs, "ssebridge-demo"),
+		"-listen", "127.0.0.1:0", "-nats-listen", "127.0.0.1:0", "-bridge-listen", ownAddress(t))
 	cmd.Dir = t.TempDir() // any directory will do
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
