@@ -42,8 +42,8 @@ type Follower struct {
 	taken  []bridge.Entry
 	units  [][]byte
 
-	out     chan batch
-	done    chan struct{} // closed when the catch-up has ended
+	out     chan batch    // from the catch-up; nil while level
+	done    chan struct{} // closed when the catch-up has ended; nil while level
 	end     result        // read after done
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup
@@ -100,8 +100,9 @@ func (f *Follower) next(ctx context.Context) ([][]byte, error) {
 	silence := time.NewTimer(time.Until(f.spoke.Add(f.sub.Heartbeat)))
 	defer silence.Stop()
 	for {
+		var changed <-chan struct{}
 		if f.cursor != nil {
-			changed := f.group.Changed()
+			changed = f.group.Changed()
 			units, ok := f.take()
 			if len(units) > 0 {
 				return units, nil
@@ -110,24 +111,24 @@ func (f *Follower) next(ctx context.Context) ([][]byte, error) {
 				f.away()
 				continue
 			}
-			select {
-			case <-changed:
-			case <-silence.C:
-				return f.heartbeat(), nil
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			continue
 		}
-		select {
+		select { // what there is comes before a sign of life
 		case b := <-f.out:
 			return f.give(b), nil
 		case <-f.done:
 			if f.end.err != nil {
 				return f.end.units, f.end.err
 			}
-			f.cursor = f.end.cursor
+			f.cursor, f.out, f.done = f.end.cursor, nil, nil
 			f.replay.handOvers.Add(1)
+			continue
+		default:
+		}
+		select {
+		case <-changed:
+		case <-f.done:
+		case b := <-f.out:
+			return f.give(b), nil
 		case <-silence.C:
 			return f.heartbeat(), nil
 		case <-ctx.Done():

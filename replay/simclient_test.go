@@ -250,6 +250,7 @@ func (c *simClient) connected(id bridge.ID) {
 
 func (c *simClient) record(e simEvent, id bridge.ID) {
 	w, s := c.w, c.of(e.stream, e.partition)
+	w.stats.records++
 	if _, twice := s.got[e.uid]; twice {
 		w.fail("DUPLICATE c%d %v", c.number, e)
 	}
@@ -274,6 +275,7 @@ func (c *simClient) record(e simEvent, id bridge.ID) {
 
 func (c *simClient) gap(e simEvent, id bridge.ID) {
 	w, s := c.w, c.of(e.stream, e.partition)
+	w.stats.gaps++
 	at := placeIn(id, e.stream, e.partition)
 	if e.reason == bridge.TooLarge {
 		if e.from != e.to || e.from < s.next || at.Offset != e.to+1 {
@@ -311,6 +313,7 @@ func (c *simClient) gap(e simEvent, id bridge.ID) {
 
 func (c *simClient) resets(e simEvent, id bridge.ID) {
 	w := c.w
+	w.stats.resets++
 	real := w.recreations[e.stream] > 0
 	if e.reason == bridge.RolledBack {
 		real = len(w.rollbacks[e.stream]) > 0

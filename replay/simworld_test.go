@@ -32,13 +32,14 @@ type simWorld struct {
 	moves       int
 	oversized   map[simPlace]int
 	rollbacks   map[string]map[int32][]bridge.Offset   // of every life
-	inLife      map[string]map[int32][]bridge.Offset   // of the present life
 	lives       map[string]map[bridge.Incarnation]bool // that share the present history: more than one after a restore
 	recreations map[string]int
-	mu          sync.Mutex
-	weak        map[string]bool // a rollback happened that nobody can see, see noteWeak and revert
 	reverts     bool
 	stats       simStats
+
+	mu     sync.Mutex
+	inLife map[string]map[int32][]bridge.Offset // rollbacks of the present life
+	weak   map[string]bool                      // a rollback happened that nobody can see, see noteWeak and revert
 
 	keep    bool // keep the trace
 	trace   []string
@@ -52,9 +53,11 @@ type simOptions struct {
 	replicas, clients, maxPart int
 }
 
+// simStats tells what the schedules met, to show that they are not idle.
 type simStats struct {
-	events, records, gaps, resets, caughtUp, weak int
-	evictions, reads                              uint64
+	records, gaps, resets, weak int
+	evictions, reads            uint64
+	handOvers, falls            uint64
 }
 
 type simRecord struct {
@@ -218,7 +221,7 @@ func (w *simWorld) newReplica(number int) *simReplica {
 		r.streams[name] = bridge.NewStream(name, s, o)
 		streams = append(streams, r.streams[name])
 	}
-	r.hub = bridge.NewHub(streams, bridge.HubOptions{RingBytes: int64(1000 + w.rnd.IntN(4000))})
+	r.hub = bridge.NewHub(streams, bridge.HubOptions{RingBytes: int64(600 + w.rnd.IntN(2400))})
 	r.replay = New(r.hub, Options{
 		CacheBytes: int64(2000 + w.rnd.IntN(30000)), Reads: 1 + w.rnd.IntN(4),
 		runOffsets: bridge.Offset(2 + w.rnd.IntN(5)), takeEvents: 1 + w.rnd.IntN(5),
@@ -377,12 +380,14 @@ func (w *simWorld) rollback(name string, partition int32) {
 	if !b.Rollback(partition, to) {
 		return
 	}
+	w.mu.Lock()
 	for _, byPartition := range []map[string]map[int32][]bridge.Offset{w.rollbacks, w.inLife} {
 		if byPartition[name] == nil {
 			byPartition[name] = map[int32][]bridge.Offset{}
 		}
 		byPartition[name][partition] = append(byPartition[name][partition], to)
 	}
+	w.mu.Unlock()
 	w.buryDead(name)
 	w.log("rollback %s/%d to %d", name, partition, to)
 }
@@ -478,7 +483,9 @@ func (w *simWorld) op() {
 		if w.txns[partition] == nil && b.Revert(partition) {
 			w.log("revert %s/%d", name, partition)
 			w.buryDead(name)
+			w.mu.Lock()
 			w.weak[name] = true // the broker itself does not know where such histories part
+			w.mu.Unlock()
 		}
 	case "recreate":
 		w.newLife(name)
@@ -521,7 +528,9 @@ func (w *simWorld) op() {
 
 func (w *simWorld) newLife(name string) {
 	w.recreations[name]++
+	w.mu.Lock()
 	w.inLife[name] = nil
+	w.mu.Unlock()
 	if name == "k" {
 		clear(w.txns)
 	}
@@ -550,7 +559,10 @@ func (w *simWorld) run() {
 	}
 	for _, r := range w.replicas {
 		w.stats.evictions += r.hub.Stats().Evictions
-		w.stats.reads += r.replay.Stats().Reads
+		st := r.replay.Stats()
+		w.stats.reads += st.Reads
+		w.stats.handOvers += st.HandOvers
+		w.stats.falls += st.Falls
 		r.replay.Close()
 		r.stop()
 		<-r.ended
