@@ -146,7 +146,7 @@ func (s *Stream) Next(ctx context.Context) (Event, error) {
 	defer s.interruptibly(ctx)()
 	for len(s.events) == 0 {
 		if err := s.fill(ctx); err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && s.parser.Settled() { // blocks without data set the id too
 				s.client.LastID = s.parser.LastID()
 			}
 			return Event{}, err

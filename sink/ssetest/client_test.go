@@ -165,3 +165,29 @@ func TestFollowGoesOnWithTheLastID(t *testing.T) {
 		t.Errorf("first request has an id: %q", r)
 	}
 }
+
+// A connection that ends before its first block, because of a cut or because
+// somebody had nothing to say, must not cost the client its place.
+func TestConnectionWithoutBlocksKeepsTheLastID(t *testing.T) {
+	for name, body := range map[string]string{
+		"nothing":    "0\r\n\r\n",
+		"comment":    "2\r\n:\n\r\n0\r\n\r\n",
+		"half block": "10\r\ndata: a\nid: 123\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := answer(t, head+body, false)
+			c.LastID = "7"
+			s, err := c.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if e, err := s.Next(t.Context()); err == nil {
+				t.Fatalf("got %+v, want an end", e)
+			}
+			if c.LastID != "7" {
+				t.Errorf("last id %q, want 7", c.LastID)
+			}
+		})
+	}
+}

@@ -29,6 +29,7 @@ type Parser struct {
 	event    string
 	idBuffer string
 	lastID   string
+	settled  bool // a blank line has set lastID
 	retry    time.Duration
 	comments int
 }
@@ -56,8 +57,12 @@ func (p *Parser) Feed(b []byte) []Event {
 	return events
 }
 
-// LastID is the last event id: what a reconnect sends.
+// LastID is the last event id that the stream has set: what a reconnect sends.
 func (p *Parser) LastID() string { return p.lastID }
+
+// Settled reports whether the stream has set the last event id, which its first
+// blank line does. Until then a reconnect sends the id of the stream before.
+func (p *Parser) Settled() bool { return p.settled }
 
 // Retry is the reconnection time that the stream asked for last, 0 if it never did.
 func (p *Parser) Retry() time.Duration { return p.retry }
@@ -111,7 +116,7 @@ func (p *Parser) field(name, value string) {
 }
 
 func (p *Parser) dispatch() (Event, bool) {
-	p.lastID = p.idBuffer
+	p.lastID, p.settled = p.idBuffer, true
 	if len(p.data) == 0 {
 		p.event = ""
 		return Event{}, false
