@@ -22,8 +22,11 @@ var (
 	// again.
 	ErrHistoryChanged = errors.New("history changed while reading")
 
-	// ErrTooManyFeeds and ErrTooManyFilters report that a limit on what strangers
-	// can make the process keep is reached. They pass when clients leave.
-	ErrTooManyFeeds   = errors.New("too many combinations of streams and formats")
+	// ErrTooManyFeeds reports that no more combinations of streams and formats can
+	// be followed at once. It passes when clients leave.
+	ErrTooManyFeeds = errors.New("too many combinations of streams and formats")
+
+	// ErrTooManyFilters reports that no more distinct filters can be kept. It
+	// passes when clients leave.
 	ErrTooManyFilters = errors.New("too many distinct filters")
 )
