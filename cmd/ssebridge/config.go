@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ type ProcessConfig struct {
 
 	HTTPListen  Address `split_words:"true" default:":8480" desc:"address that clients connect to; port 0 takes a free one, which the log tells"`
 	HTTPPath    Path    `split_words:"true" default:"/events" desc:"path of the events; path/{stream} is short for one stream"`
-	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener with the probes"`
+	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener with the probes and /streams, which tells how far each stream has been read"`
+	AdminToken  Secret  `split_words:"true" desc:"bearer token for everything but the probes on the admin listener; not set: that is answered only on a loopback address, to requests with a loopback Host"`
 	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream has been read once"`
 
 	Heartbeat    time.Duration `split_words:"true" default:"15s" min:"1s" max:"5m" desc:"longest silence on a connection; a comment line breaks it"`
@@ -142,6 +144,9 @@ func (c *Config) settings() []setting {
 // bits), "=", proof (at most 2^62).
 const idPartBytes = 1 + 1 + 7 + 1 + 13 + 1 + 12
 
+// bearerShape is what clients can send as a bearer token (RFC 6750, section 2.1).
+var bearerShape = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
+
 // idFrameBytes is what an event id has besides its parts: version, ".", check.
 const idFrameBytes = 1 + 1 + 4
 
@@ -158,6 +163,9 @@ func (c *ProcessConfig) validate() []problem {
 	}
 	if c.HTTPListen == c.AdminListen && c.HTTPListen != "" && !strings.HasSuffix(string(c.HTTPListen), ":0") {
 		problems = append(problems, problemf("SSEBRIDGE_ADMIN_LISTEN=%q: is SSEBRIDGE_HTTP_LISTEN too: want another address", c.AdminListen))
+	}
+	if token, err := c.AdminToken.Read(); err == nil && token != "" && !bearerShape.MatchString(token) {
+		problems = append(problems, problemf("SSEBRIDGE_ADMIN_TOKEN: want letters, digits and - . _ ~ + /, with = only at the end, as bearer tokens are"))
 	}
 	switch c.HTTPPath {
 	case "/livez", "/readyz", "/startupz":

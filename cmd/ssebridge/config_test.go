@@ -250,6 +250,17 @@ func TestSecretFileProblems(t *testing.T) {
 	wantProblems(t, "SSEBRIDGE_NATS_TOKEN and SSEBRIDGE_NATS_TOKEN_FILE: want one of them")
 }
 
+// A token that no client can send would lock everybody out.
+func TestAdminTokenMustBeSendable(t *testing.T) {
+	setenv(t, minimal("ADMIN_TOKEN=t0p s3cret")...)
+	wantProblems(t, "SSEBRIDGE_ADMIN_TOKEN: want letters")
+	if out, _ := invoke(t, "config"); strings.Contains(out, "s3cret") {
+		t.Errorf("the token is shown: %s", out)
+	}
+	setenv(t, minimal("ADMIN_TOKEN=abc.DEF_123~+/-==")...)
+	wantProblems(t)
+}
+
 // Every setting says what it does: the reference is made of it.
 func TestEverySettingIsDescribed(t *testing.T) {
 	for _, spec := range []any{&ProcessConfig{}, &NATSConfig{}, &StreamConfig{}} {

@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -308,6 +309,41 @@ func TestQueryStringsAreNeverLogged(t *testing.T) {
 	_ = p.wait()
 	if log := strings.Join(p.raw, "\n"); strings.Contains(log, "t0ps3cret") {
 		t.Errorf("the log holds a query string:\n%s", log)
+	}
+}
+
+// When something is stuck, the first question is which stream, and what it
+// waits for.
+func TestStreamsTellsWhatEachWaitsFor(t *testing.T) {
+	srv := natstest.Embedded(t)
+	js := srv.JS()
+	addStream(t, js, "ORDERS")
+	publish(t, js, "orders.eu", "1")
+	p := launch(t, "STREAMS=orders=nats:ORDERS,gone=nats:GONE", "NATS_URL="+srv.URL)
+	p.waitLog("stream is read")
+	p.waitLog("stream waits")
+	held := p.open("?start=all&stream=orders")
+	publish(t, js, "orders.eu", "2")
+	held.next("message")
+	held.next("message")
+	status, body := get(t, p.admin+"/streams")
+	var got struct {
+		Streams []struct {
+			Name, Broker, Upstream, State, LastError, Incarnation string
+			Subjects                                              []string
+			Partitions                                            []struct{ Position, End, Lag *int64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil || status != http.StatusOK || len(got.Streams) != 2 {
+		t.Fatalf("status %d, %v: %s", status, err, body)
+	}
+	orders, gone := got.Streams[0], got.Streams[1]
+	if orders.State != "reading" || orders.Broker != "nats" || orders.Upstream != "ORDERS" || orders.Incarnation == "" || !slices.Equal(orders.Subjects, []string{"orders.>"}) ||
+		len(orders.Partitions) != 1 || *orders.Partitions[0].Position != 3 || *orders.Partitions[0].End != 3 || *orders.Partitions[0].Lag != 0 {
+		t.Errorf("a stream that is read: %s", body)
+	}
+	if gone.State != "waiting" || !strings.Contains(gone.LastError, "GONE") || gone.Subjects != nil {
+		t.Errorf("a stream that is not there: %s", body)
 	}
 }
 

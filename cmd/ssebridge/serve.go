@@ -121,6 +121,22 @@ func (s *service) sinkOptions() sink.Options {
 	}
 }
 
+// adminOptions returns what the admin listener at addr serves.
+func (s *service) adminOptions(addr net.Addr) admin.Options {
+	tcp, ok := addr.(*net.TCPAddr)
+	o := admin.Options{
+		Probes:   s.probes,
+		Loopback: ok && tcp.IP.IsLoopback(),
+		Token:    s.config.Process.AdminToken.provider("SSEBRIDGE_ADMIN_TOKEN", s.log),
+	}
+	for i, stream := range s.config.Streams {
+		o.Streams = append(o.Streams, admin.Stream{
+			Stream: s.upstream.streams[i], Broker: stream.Mapping.broker(), Upstream: stream.Mapping.Upstream,
+		})
+	}
+	return o
+}
+
 // orUnlimited turns a setting whose 0 means no limit into one for parts whose 0
 // means their default.
 func orUnlimited(n int) int {
@@ -154,7 +170,7 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	defer s.replay.Close()
 	o := sink.ServerOptions{WriteTimeout: s.config.Process.WriteTimeout, Logger: s.log}
 	clients := sink.NewServer(sink.WithProbes(s.probes, s.events), o)
-	operators := sink.NewServer(admin.NewHandler(admin.Options{Probes: s.probes}), o)
+	operators := sink.NewServer(admin.NewHandler(s.adminOptions(private.Addr())), o)
 	return runAll(context.WithoutCancel(ctx),
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
 		func(work context.Context) error { return clients.Run(work, public) },

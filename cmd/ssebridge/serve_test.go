@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"math"
+	"net"
 	"reflect"
 	"testing"
 	"time"
@@ -42,6 +43,33 @@ func TestSettingsReachTheHandler(t *testing.T) {
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("got  %+v\nwant %+v", o, want)
+	}
+}
+
+// The listener for operators is as open as its address: on one that others can
+// reach, a token decides.
+func TestSettingsReachTheAdminListener(t *testing.T) {
+	setenv(t, minimal("STREAMS=orders=nats:ORDERS,prices=nats@eu:PRICES", "NATS_EU_URL=nats://h", "ADMIN_TOKEN=t0ken")...)
+	c, problems := readConfig()
+	if len(problems) > 0 {
+		t.Fatalf("problems: %q", problems)
+	}
+	s, err := newService(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.replay.Close()
+	for addr, loopback := range map[string]bool{"127.0.0.1": true, "::1": true, "0.0.0.0": false, "::": false, "10.0.0.1": false} {
+		if o := s.adminOptions(&net.TCPAddr{IP: net.ParseIP(addr)}); o.Loopback != loopback {
+			t.Errorf("%s: loopback %v, want %v", addr, o.Loopback, loopback)
+		}
+	}
+	o := s.adminOptions(&net.TCPAddr{})
+	if o.Token == nil || o.Token() != "t0ken" {
+		t.Error("the token is not that of the configuration")
+	}
+	if len(o.Streams) != 2 || o.Streams[1].Name() != "prices" || o.Streams[1].Broker != "nats@eu" || o.Streams[1].Upstream != "PRICES" {
+		t.Errorf("streams: %+v", o.Streams)
 	}
 }
 

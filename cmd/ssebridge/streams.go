@@ -96,7 +96,7 @@ func (c *NATSConfig) options(log *slog.Logger) nats.Options {
 // provider returns a function that reads the secret anew at each call, or nil if
 // it is not set. A file that cannot be read any more counts as empty, and the
 // server then says what it misses.
-func (s Secret) provider(name string, log *slog.Logger) nats.Secret {
+func (s Secret) provider(name string, log *slog.Logger) func() string {
 	if !s.IsSet() {
 		return nil
 	}

@@ -127,12 +127,15 @@ type Mapping struct {
 	Upstream string // the broker's own name of it
 }
 
-func (m Mapping) String() string {
-	broker := m.Broker
-	if m.Cluster != "" {
-		broker += "@" + m.Cluster
+func (m Mapping) String() string { return m.Name + "=" + m.broker() + ":" + m.Upstream }
+
+// broker returns the kind of the broker, with the cluster unless it is the
+// default one.
+func (m Mapping) broker() string {
+	if m.Cluster == "" {
+		return m.Broker
 	}
-	return m.Name + "=" + broker + ":" + m.Upstream
+	return m.Broker + "@" + m.Cluster
 }
 
 // Mappings is the list of streams.

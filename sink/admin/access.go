@@ -1,0 +1,62 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// access decides who may ask more than the probes.
+type access struct {
+	loopback bool
+	token    func() string // nil: there is none
+}
+
+// guard returns a handler that lets through to h whoever may ask.
+func (a access) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		switch {
+		case a.loopback && isLoopbackHost(r.Host), a.fits(r.Header.Get("Authorization")):
+			h.ServeHTTP(w, r)
+		case a.token != nil:
+			header.Set("WWW-Authenticate", `Bearer realm="ssebridge admin"`)
+			http.Error(w, "want the token of SSEBRIDGE_ADMIN_TOKEN, as Authorization: Bearer", http.StatusUnauthorized)
+		case a.loopback:
+			http.Error(w, "the Host of the request is not a loopback address: use localhost or 127.0.0.1, or set SSEBRIDGE_ADMIN_TOKEN", http.StatusForbidden)
+		default:
+			http.Error(w, "off, because this listener can be reached from other machines: set SSEBRIDGE_ADMIN_TOKEN", http.StatusForbidden)
+		}
+	})
+}
+
+// fits reports whether an Authorization header brings the token. How long the
+// answer takes tells nothing of the token, not even its length.
+func (a access) fits(authorization string) bool {
+	scheme, given, ok := strings.Cut(authorization, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || a.token == nil {
+		return false
+	}
+	token := a.token()
+	got, want := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token))
+	return token != "" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
+// isLoopbackHost reports whether a Host header, with or without a port, names
+// this machine in a way that no DNS server has a say in.
+func isLoopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
