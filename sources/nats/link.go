@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func (l *link) session(ctx context.Context) {
 			natsgo.ClosedHandler(func(*natsgo.Conn) { close(closed) }),
 		)
 		var nc *natsgo.Conn
-		if nc, err = natsgo.Connect(joined(o.URLs), opts...); err == nil {
+		if nc, err = natsgo.Connect(strings.Join(o.URLs, ","), opts...); err == nil {
 			l.mu.Lock()
 			l.nc, l.dials = nc, l.dials+1
 			l.mu.Unlock()
@@ -129,17 +130,6 @@ func (l *link) watch(ctx context.Context, nc *natsgo.Conn, key string, closed <-
 			}
 		}
 	}
-}
-
-func joined(urls []string) string {
-	text := ""
-	for i, u := range urls {
-		if i > 0 {
-			text += ","
-		}
-		text += u
-	}
-	return text
 }
 
 func (l *link) up(what string) {

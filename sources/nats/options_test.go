@@ -61,8 +61,14 @@ func TestSourceOptionsThatCannotWorkAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, o := range []SourceOptions{
-		{}, {Stream: "a.b"}, {Stream: "a b"}, {Stream: "a>"}, {Stream: "S", Filter: []string{"a..b"}},
-		{Stream: "S", Instance: "pod.1"}, {Stream: "S", OnReset: "maybe"}, {Stream: "S", Poll: -1},
+		{},
+		{Stream: "a.b"},
+		{Stream: "a b"},
+		{Stream: "a>"},
+		{Stream: "S", Filter: []string{"a..b"}},
+		{Stream: "S", Instance: "pod.1"},
+		{Stream: "S", OnReset: "maybe"},
+		{Stream: "S", Poll: -1},
 	} {
 		if _, err := NewSource(c, o); err == nil {
 			t.Errorf("%+v is accepted", o)

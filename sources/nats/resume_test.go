@@ -371,6 +371,18 @@ func TestKnownRecordsSpareQuestions(t *testing.T) {
 			t.Errorf("%s: the leader was asked for %d records, want %d", c.name, gets, c.gets)
 		}
 	}
+	// A record that the caller holds of a stream that was made again is no proof of
+	// the new one.
+	stale := pos.Clone()
+	stale.Incarnation++
+	before := s.Stats().Gets
+	_, err := s.Verify(t.Context(), stale, func(context.Context, int32, bridge.Offset) (bridge.Proof, bool) {
+		t.Error("asked for a record of another incarnation")
+		return 0, false
+	})
+	if err != nil || s.Stats().Gets != before+1 {
+		t.Errorf("another incarnation: %v, the leader was asked for %d records, want 1", err, s.Stats().Gets-before)
+	}
 	// A cached record that is no longer in the log proves nothing.
 	purge(t, js, jetstream.WithPurgeSequence(15))
 	v, err := s.Verify(t.Context(), pos, func(context.Context, int32, bridge.Offset) (bridge.Proof, bool) { return pos.Place(0).Proof, true })

@@ -45,7 +45,8 @@ func (o *SourceOptions) validate() error {
 		}
 	}
 	for _, r := range o.Instance {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (r < '0' || r > '9') && r != '-' && r != '_' {
 			errs = append(errs, fmt.Errorf("instance %q: want letters, digits, - and _", o.Instance))
 			break
 		}
@@ -72,6 +73,9 @@ type Source struct {
 	cold    *asker
 	poke    chan struct{}
 	doubts  atomic.Uint64
+	// verified is the epoch in which the live reader last found its place exact, 0
+	// before there is one.
+	verified atomic.Uint64
 	// noDirect is the connection on which direct get turned out not to work, plus
 	// one; replay reads by consumer until there is another.
 	noDirect      atomic.Uint64

@@ -142,6 +142,9 @@ func (t *tail) session(ctx context.Context) (read bool, err error) {
 	if f != nil && f.Reason.Reset() || again.incarnation != t.pos.Incarnation {
 		return false, errAgain
 	}
+	if f == nil {
+		s.verified.Store(again.epoch)
+	}
 	p := &puller{nc: nc, inbox: in, subject: s.cluster.api + "CONSUMER.MSG.NEXT." + s.opt.Stream + "." + name}
 	t.deleteStale(ctx, name)
 	err = t.read(ctx, p, changed)
@@ -349,12 +352,13 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 			return nil // the consumer's silence tells soon enough
 		}
 		if err := t.look(ctx, v); err != nil {
-			return nil
+			return nil //nolint:nilerr // as above
 		}
 		switch {
 		case f == nil && v.incarnation != t.pos.Incarnation:
 			return errAgain
 		case f == nil:
+			t.s.verified.Store(v.epoch)
 			return t.move(ctx, v, p)
 		case !f.Reason.Reset() && patience > 0:
 			if err := sleep(ctx, settleWait); err != nil {

@@ -552,7 +552,10 @@ func TestTailTellsSubjects(t *testing.T) {
 		filter []string
 		want   []string
 	}{
-		{"S", nil, []string{"s.>"}}, {"M", nil, []string{">"}}, {"A", nil, []string{">"}}, {"T", nil, []string{">"}},
+		{"S", nil, []string{"s.>"}},
+		{"M", nil, []string{">"}},
+		{"A", nil, []string{">"}},
+		{"T", nil, []string{">"}},
 		{"S", []string{"s.a.*", "s.b"}, []string{"s.a.*", "s.b"}},
 	} {
 		o := quick()

@@ -35,6 +35,14 @@ func (s *Source) Verify(ctx context.Context, pos bridge.Position, known bridge.K
 	return v.verdict(f), nil
 }
 
+// vouched reports whether what this replica holds is history in the reign that v
+// shows: the live reader has verified its place in it. Before that the replica
+// may hold records of a stream that has been made again, or rolled back.
+func (s *Source) vouched(v *view) bool {
+	epoch := s.verified.Load()
+	return epoch == 0 || epoch == v.epoch
+}
+
 // current reports whether the connections are still those that v came by.
 func (v *view) current(s *Source) bool { return v.reign == s.reign() }
 
@@ -102,7 +110,7 @@ func (s *Source) judge(ctx context.Context, a *asker, v *view, pos bridge.Positi
 	// been the last before it only because those between were deleted.
 	if anchor := want - 1; pl.Proof != 0 && anchor >= v.first && anchor < v.end {
 		proof, held := bridge.Proof(0), false
-		if known != nil && same { // what the caller holds is of the life it knows
+		if known != nil && same && s.vouched(v) { // what the caller holds is of the life it knows
 			proof, held = known(ctx, 0, anchor)
 		}
 		if held && proof == pl.Proof {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,9 +47,7 @@ func Process(t testing.TB, config ...string) *ProcessServer {
 	port := freePort(t)
 	p.URL = fmt.Sprintf("nats://127.0.0.1:%d", port)
 	text := fmt.Sprintf("listen: 127.0.0.1:%d\nserver_name: %s\njetstream { store_dir: %q }\n", port, p.Name, p.Dir)
-	for _, c := range config {
-		text += c + "\n"
-	}
+	text += strings.Join(config, "\n") + "\n"
 	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
 		t.Fatalf("write server configuration: %v", err)
 	}
