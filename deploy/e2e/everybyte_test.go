@@ -175,6 +175,7 @@ func (s *sweep) compare(got []string) error {
 // its blank line, inside the size of a chunk. Wherever it happens, and whichever
 // bridge the client comes back to, it gets every record once.
 func TestEveryByteMayBeTheLast(t *testing.T) {
+	t.Parallel()
 	server := natstest.Embedded(t)
 	js := server.JS()
 	createStream(t, js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
