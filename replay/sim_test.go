@@ -73,7 +73,7 @@ func TestSimulation(t *testing.T) {
 	case testing.Short():
 		seeds = 200
 	default:
-		seeds = 4000
+		seeds = defaultSeeds
 	}
 	const workers = 2
 	for worker := range uint64(workers) {

@@ -290,7 +290,7 @@ func (c *simClient) gap(e simEvent, id bridge.ID) {
 	}
 	b := w.brokers[e.stream]
 	current := b.Incarnation() == positionIn(id, e.stream).Incarnation
-	if first := b.Ends(e.partition).First; current && e.to >= first && !w.weak[e.stream] {
+	if first := b.Ends(e.partition).First; current && e.to >= first && !w.isWeak(e.stream) {
 		w.fail("FALSE GAP c%d %v, log starts at %d", c.number, e, first)
 	}
 	if old := placeIn(c.pos, e.stream, e.partition); old.Offset > e.from {
@@ -343,7 +343,7 @@ func (c *simClient) resets(e simEvent, id bridge.ID) {
 	if at.Offset != e.from || e.to < e.from {
 		w.fail("RESET BOUND c%d %v", c.number, e)
 	}
-	if ends := w.brokers[e.stream].Ends(e.partition); !w.weak[e.stream] && !slices.Contains(w.everRolled(e.stream, e.partition), e.from) && e.from > ends.First {
+	if ends := w.brokers[e.stream].Ends(e.partition); !w.isWeak(e.stream) && !slices.Contains(w.everRolled(e.stream, e.partition), e.from) && e.from > ends.First {
 		w.fail("RESET BOUND c%d %v, rolled back to %v", c.number, e, w.everRolled(e.stream, e.partition))
 	}
 	s.next, s.start = at.Offset, min(s.start, at.Offset)
@@ -379,7 +379,7 @@ func (c *simClient) compare(e simEvent, id bridge.ID) {
 func (c *simClient) final() {
 	w := c.w
 	for _, name := range c.names {
-		if w.weak[name] {
+		if w.isWeak(name) {
 			continue
 		}
 		b := w.brokers[name]

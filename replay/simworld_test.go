@@ -287,6 +287,12 @@ func (w *simWorld) noteWeak(stream string, pos bridge.Position) {
 	}
 }
 
+func (w *simWorld) isWeak(stream string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.weak[stream]
+}
+
 func (w *simWorld) rolledBack(stream string, partition int32) bool {
 	return len(w.inLife[stream][partition]) > 0
 }
