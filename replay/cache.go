@@ -36,7 +36,7 @@ const (
 type Cache struct {
 	limit      int64
 	runOffsets bridge.Offset
-	slots      chan struct{} // bounds the reads under way
+	reads      int // under way at a time, of each stream
 
 	mu      sync.Mutex
 	streams map[*bridge.Stream]*streamRuns
@@ -61,7 +61,8 @@ type Stats struct {
 // streamRuns are one stream's runs in its present generation.
 type streamRuns struct {
 	generation uint64
-	epochs     []uint64 // read epochs of the newest verdict
+	slots      chan struct{} // one for each read under way: a broker that hangs holds up no other
+	epochs     []uint64      // read epochs of the newest verdict
 	runs       map[runKey]*run
 	vouched    map[vouchKey]*vouching
 }
@@ -84,11 +85,11 @@ type run struct {
 }
 
 // newCache returns a cache of at most limitBytes of records, with at most reads
-// broker reads at a time, in runs of runOffsets.
+// reads of a stream at a time, in runs of runOffsets.
 func newCache(limitBytes int64, reads int, runOffsets bridge.Offset) *Cache {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Cache{
-		limit: limitBytes, runOffsets: runOffsets, slots: make(chan struct{}, reads), streams: map[*bridge.Stream]*streamRuns{},
+		limit: limitBytes, runOffsets: runOffsets, reads: reads, streams: map[*bridge.Stream]*streamRuns{},
 		recent: list.New(), ctx: ctx, stop: stop,
 	}
 }
@@ -177,18 +178,15 @@ func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, of
 func (c *Cache) of(s *bridge.Stream) *streamRuns {
 	generation := s.Generation()
 	sr := c.streams[s]
-	if sr == nil || sr.generation != generation {
-		if sr != nil {
-			for _, r := range sr.runs {
-				c.drop(r)
-			}
-		}
-		var epochs []uint64
-		if sr != nil {
-			epochs = sr.epochs
-		}
-		sr = &streamRuns{generation: generation, epochs: epochs, runs: map[runKey]*run{}, vouched: map[vouchKey]*vouching{}}
+	if sr == nil {
+		sr = &streamRuns{generation: generation, slots: make(chan struct{}, c.reads), runs: map[runKey]*run{}, vouched: map[vouchKey]*vouching{}}
 		c.streams[s] = sr
+	}
+	if sr.generation != generation {
+		for _, r := range sr.runs {
+			c.drop(r)
+		}
+		sr.generation, sr.runs, sr.vouched = generation, map[runKey]*run{}, map[vouchKey]*vouching{}
 	}
 	return sr
 }
@@ -212,8 +210,9 @@ func (c *Cache) begin(r *run, at At) {
 	if n := len(r.chunks); n > 0 {
 		from = r.chunks[n-1].End
 	}
+	slots := c.of(r.stream).slots
 	c.reading.Go(func() {
-		ch, err := c.read(r, from, at)
+		ch, err := c.read(r, from, at, slots)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer close(flight)
@@ -229,12 +228,12 @@ func (c *Cache) begin(r *run, at At) {
 
 // read asks the source for what follows from, up to the run's end or the live
 // position.
-func (c *Cache) read(r *run, from bridge.Offset, at At) (*bridge.Chunk, error) {
+func (c *Cache) read(r *run, from bridge.Offset, at At, slots chan struct{}) (*bridge.Chunk, error) {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
 	defer cancel()
 	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -346,7 +345,7 @@ func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl
 			v.exact = v.err == nil && verdict.Incarnation == at.Incarnation && !anyReset(verdict, partition)
 			if !v.exact { // ask again next time: a leader that was just elected may know better soon
 				c.mu.Lock()
-				if sr.vouched[key] == v {
+				if sr.vouched[key] == v { // another generation may have begun
 					delete(sr.vouched, key)
 				}
 				c.mu.Unlock()
@@ -366,11 +365,11 @@ func (c *Cache) Vouch(ctx context.Context, s *bridge.Stream, partition int32, pl
 	}
 }
 
-// anyReset reports whether a verdict resets a partition. That other partitions
-// have expired is no answer about this one: only its place was asked about.
+// anyReset reports whether a verdict resets a partition, or any of them for
+// [bridge.AllPartitions]. Gaps do not count.
 func anyReset(v bridge.Verdict, partition int32) bool {
 	for _, fd := range v.Findings {
-		if fd.Reason.Reset() && (fd.Partition == partition || fd.Partition == bridge.AllPartitions) {
+		if fd.Reason.Reset() && (fd.Partition == partition || fd.Partition == bridge.AllPartitions || partition == bridge.AllPartitions) {
 			return true
 		}
 	}

@@ -188,6 +188,9 @@ func (c *catchUp) verify(ctx context.Context) (step, error) {
 		if err := c.ask(ctx, i); err != nil {
 			return 0, err
 		}
+		if st := &c.states[i]; c.fresh && st.started && anyReset(st.verdict, bridge.AllPartitions) {
+			return toVerify, c.startAgain(ctx, i)
+		}
 	}
 	if c.fresh {
 		c.connected()
@@ -227,6 +230,15 @@ func (c *catchUp) begin(ctx context.Context, i int) error {
 		}
 	}
 	return nil
+}
+
+// startAgain drops a start that is broken before anybody was told of it: this
+// replica's reader has not noticed yet that the stream is another one.
+func (c *catchUp) startAgain(ctx context.Context, i int) error {
+	changed := c.group.Changed()
+	c.states[i].placed = false
+	c.streams[i].DoubtOnce(c.states[i].verdict)
+	return pause(ctx, changed, retryMost)
 }
 
 func (c *catchUp) start(ctx context.Context, s *bridge.Stream) (bridge.Position, error) {

@@ -12,7 +12,7 @@ import (
 // Options configure a [Replay]. Zero values mean the defaults.
 type Options struct {
 	CacheBytes int64        // records kept for catch-up; default 64 MiB
-	Reads      int          // broker reads at a time; default 4
+	Reads      int          // reads of one stream's broker at a time; default 4
 	Logger     *slog.Logger // nil: none
 
 	// Tests make these small, so that few records meet many borders.

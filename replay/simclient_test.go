@@ -209,6 +209,9 @@ func (c *simClient) take(e simEvent) {
 	switch e.kind {
 	case "connected":
 		c.conn.first = false
+		if c.id == "" && e.resume == "reset" {
+			w.fail("FALSE RESET c%d, which has no position: %v", c.number, e)
+		}
 		c.connected(id)
 	case "record":
 		c.record(e, id)
