@@ -237,6 +237,22 @@ func appendIDPlaces(dst []byte, places []Place) []byte {
 	return dst
 }
 
+// ExpectedBytes is the length that the text of the id may come to: every offset
+// a digit longer than now, which is 36 times as many records, and every proof a
+// digit longer, or one digit where there is none yet.
+func (id ID) ExpectedBytes() int {
+	n := len(id.Append(nil))
+	for i := range id {
+		for _, p := range id[i].Position.Places {
+			n += len("0") + len("0")
+			if _, ok := p.Proof.Value(); !ok {
+				n += len("=")
+			}
+		}
+	}
+	return n
+}
+
 // String returns the text of the id.
 func (id ID) String() string { return string(id.Append(nil)) }
 

@@ -19,6 +19,7 @@ type HubOptions struct {
 	RingBytes  int64        // for the rings of all feeds together; default 64 MiB
 	MaxFeeds   int          // sets of streams times formats; default 64
 	MaxFilters int          // distinct filters over all feeds; default 20000
+	MaxIDBytes int          // event ids that are given out; default, and at most, [MaxIDBytes]
 	Logger     *slog.Logger // nil: none
 }
 
@@ -53,6 +54,9 @@ func NewHub(streams []*Stream, o HubOptions) *Hub {
 	}
 	if o.MaxFilters == 0 {
 		o.MaxFilters = 20000
+	}
+	if o.MaxIDBytes == 0 || o.MaxIDBytes > MaxIDBytes {
+		o.MaxIDBytes = MaxIDBytes
 	}
 	h := &Hub{
 		streams: slices.Clone(streams), byName: map[string]*Stream{}, opt: o,
@@ -104,7 +108,8 @@ func (h *Hub) change() {
 // then wait for Changed and ask again. A stream that the broker does not have is
 // left out, unless the subscription names it or its event id does.
 //
-// The error is ErrNoStream when nothing matches that a broker has or may get.
+// The error is [ErrNoStream] when nothing matches that a broker has or may get,
+// and [ErrIDTooLong] when event ids over the streams would be, now or soon.
 func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err error) {
 	ready = true
 	left := false
@@ -133,7 +138,21 @@ func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err erro
 		}
 		return nil, false, ErrNoStream
 	}
+	if ready && expectedIDBytes(streams) > h.opt.MaxIDBytes {
+		return nil, false, ErrIDTooLong
+	}
 	return streams, ready, nil
+}
+
+// expectedIDBytes is the length of event ids over streams that have started, by
+// the time that their numbers have grown.
+func expectedIDBytes(streams []*Stream) int {
+	id := make(ID, 0, len(streams))
+	for _, s := range streams {
+		pos, _ := s.Live()
+		id = append(id, IDPart{s.name, pos})
+	}
+	return id.ExpectedBytes()
 }
 
 // Join returns the group of a filter in the feed over these streams, holding it

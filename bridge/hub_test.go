@@ -119,3 +119,39 @@ func TestIdleFeedLingers(t *testing.T) {
 		}
 	})
 }
+
+// An id that no replica reads back, or no proxy lets through, would cost its
+// client the place. Who asks for more partitions than an id has room for is told
+// so, and others are served.
+func TestSubscriptionWhoseIDsWouldBeTooLongIsRefused(t *testing.T) {
+	started := func(name string, partitions int) *Stream {
+		s := NewStream(name, &fakeSource{}, StreamOptions{})
+		pos := Position{Incarnation: 1<<32 - 1, Places: make([]Place, partitions)}
+		for i := range pos.Places {
+			pos.Places[i] = Place{36*36 + Offset(i), ProofOf(1)} // 4 digits with the "=", 6 when they have grown, and a separator
+		}
+		receiver{s}.Change(Change{Kind: Spaced, Subjects: []string{">"}})
+		receiver{s}.Change(Change{Kind: Started, Position: pos})
+		return s
+	}
+	const frame, head = 1 + 1 + 4, 1 + 1 + 1 + 7 // version, ".", check; "~", name, ".", incarnation
+	a, b := started("a", 10), started("b", 20)
+	limit := frame + 2*head + 30*(1+7)
+	for bytes, want := range map[int]error{limit: nil, limit - 1: ErrIDTooLong, 0: nil} {
+		h := NewHub([]*Stream{a, b}, HubOptions{MaxIDBytes: bytes})
+		if _, _, err := h.Resolve(Subscription{}); !errors.Is(err, want) {
+			t.Errorf("limit %d, both streams: got %v, want %v", bytes, err, want)
+		}
+		if _, ready, err := h.Resolve(Subscription{Names: []string{"b"}}); err != nil || !ready {
+			t.Errorf("limit %d, stream b alone: got %v, ready %t", bytes, err, ready)
+		}
+	}
+	h := NewHub([]*Stream{started("a", 400), started("b", 1)}, HubOptions{MaxIDBytes: 1 << 20})
+	if _, _, err := h.Resolve(Subscription{}); err != nil { // 400 times 8 is below what anybody reads
+		t.Errorf("400 partitions: %v", err)
+	}
+	h = NewHub([]*Stream{started("a", 600)}, HubOptions{MaxIDBytes: 1 << 20})
+	if _, _, err := h.Resolve(Subscription{}); !errors.Is(err, ErrIDTooLong) {
+		t.Errorf("600 partitions, a limit above what ids are read up to: got %v, want %v", err, ErrIDTooLong)
+	}
+}

@@ -54,6 +54,10 @@ type Subscription struct {
 // ErrNoStream reports a subscription that no stream's subjects can ever match.
 var ErrNoStream = errors.New("no stream has subjects that match")
 
+// ErrIDTooLong reports a subscription whose event ids would be longer than
+// clients may be given: over too many streams, or too many partitions.
+var ErrIDTooLong = errors.New("event ids over so many partitions would be too long")
+
 // ResetError reports a position that could not be honoured to a client that
 // asked to fail in that case ([ResetFail]).
 type ResetError struct {

@@ -34,6 +34,7 @@
 //	400 bad-subject          not a pattern
 //	400 too-many-subjects    over the limit of one request
 //	400 unreadable-id        an event id in the query that nobody can read
+//	400 id-too-long          over so many partitions that ids would be too long
 //	404 unknown-stream       no stream of this name is configured
 //	404 no-stream            no stream has subjects that match
 //	404 refused-stream       the stream is of a kind that is not served

@@ -23,6 +23,7 @@ const (
 	codeUnknownStream      = "unknown-stream"
 	codeNoStream           = "no-stream"
 	codeRefusedStream      = "refused-stream"
+	codeIDTooLong          = "id-too-long"
 	codeNotFound           = "not-found"
 	codeMethod             = "method-not-allowed"
 	codeNotAcceptable      = "not-acceptable"
@@ -48,6 +49,7 @@ var kinds = map[string]struct {
 	codeUnknownStream:      {http.StatusNotFound, "There is no such stream", "Check the name; repeat the parameter for several streams, as lists are not split."},
 	codeNoStream:           {http.StatusNotFound, "No stream has such subjects", "Check the subjects against those of the streams."},
 	codeRefusedStream:      {http.StatusNotFound, "The stream cannot be served", "Ask the operator: the log of the bridge says why."},
+	codeIDTooLong:          {http.StatusBadRequest, "The event ids would be too long", "Follow fewer streams at once; if it is one stream, it has too many partitions for the limit, SSEBRIDGE_MAX_ID_BYTES."},
 	codeNotFound:           {http.StatusNotFound, "Nothing is here", "Check the path."},
 	codeMethod:             {http.StatusMethodNotAllowed, "The method is not allowed", "Use GET."},
 	codeNotAcceptable:      {http.StatusNotAcceptable, "The response would not be acceptable", "Accept text/event-stream."},
@@ -64,6 +66,7 @@ var errorCodes = []struct {
 }{
 	{bridge.ErrNoStream, codeNoStream},
 	{bridge.ErrRefused, codeRefusedStream},
+	{bridge.ErrIDTooLong, codeIDTooLong},
 	{bridge.ErrTooManyFeeds, codeOverload},
 	{bridge.ErrTooManyFilters, codeOverload},
 	{bridge.ErrUnavailable, codeOverload}, // passes, as far as the client is concerned

@@ -36,7 +36,7 @@ type ProcessConfig struct {
 
 	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for rings and the cache of older records; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either"`
 	MaxEventBytes Size `split_words:"true" default:"8MiB" min:"1KiB" max:"64MiB" desc:"larger records are told as a gap with reason oversized"`
-	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that clients may be given, in bytes: streams whose ids could be longer are refused at the start"`
+	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that clients may be given, in bytes: more streams than fit are refused at the start, more partitions than fit when a client asks for them (400 id-too-long)"`
 
 	MaxClients           int `split_words:"true" default:"0" min:"1" zero:"derived from the limit on open files" desc:"connections at once; more are told to come back"`
 	MaxConnectsPerSecond int `split_words:"true" default:"1000" min:"1" zero:"no limit" desc:"new connections a second; more are told to come back"`

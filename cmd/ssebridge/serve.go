@@ -80,6 +80,7 @@ func newService(c *Config, log *slog.Logger) (*service, error) {
 		RingBytes:  memory / 2,
 		MaxFeeds:   orUnlimited(p.MaxFeeds),
 		MaxFilters: orUnlimited(p.MaxFilters),
+		MaxIDBytes: int(p.MaxIDBytes),
 		Logger:     log,
 	})
 	s := &service{
