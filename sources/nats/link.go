@@ -30,6 +30,10 @@ type link struct {
 
 func newLink(c *Cluster, name string) *link { return &link{cluster: c, name: name} }
 
+// errDialling says that the first attempt to connect is under way: there is no
+// connection, but nothing has failed either.
+var errDialling = errors.New("still dialling")
+
 // conn returns the connection, or an error that wraps [bridge.ErrUnavailable]
 // and says why there is none.
 func (l *link) conn() (*natsgo.Conn, error) {
@@ -39,7 +43,11 @@ func (l *link) conn() (*natsgo.Conn, error) {
 		return l.nc, nil
 	}
 	why := l.err
-	if l.nc != nil && why == nil {
+	switch {
+	case why != nil:
+	case l.nc == nil:
+		why = errDialling
+	default:
 		why = l.nc.LastError() // an attempt that failed before the first success is told nowhere else
 	}
 	if why != nil {

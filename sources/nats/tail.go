@@ -75,7 +75,10 @@ func (s *Source) Tail(ctx context.Context, out bridge.Receiver) error {
 		if errors.Is(err, errAgain) {
 			continue
 		}
-		if text := err.Error(); !read && (t.reading || text != t.waits) { // after reading it may be over in a moment
+		// After reading it may be over in a moment, and so it may at the start. A
+		// first dial that takes long is told like one that fails.
+		calm := read || !t.started && wait < longestWait && errors.Is(err, errDialling)
+		if text := err.Error(); !calm && (t.reading || text != t.waits) {
 			t.reading, t.waits = false, text
 			out.Change(bridge.Change{Kind: bridge.Waiting, Err: err})
 		}
