@@ -30,18 +30,22 @@ type getKey struct {
 func (a *asker) view(ctx context.Context) (*view, error) {
 	v, err := a.views.do(ctx, func(ctx context.Context) (*view, error) {
 		s := a.source
-		asked := time.Now()
-		reign := s.reign()
-		s.stats.infos.Add(1)
-		info, err := a.link.streamInfo(ctx, s.opt.Stream)
-		if err != nil {
-			return nil, err
+		for {
+			asked, reign := time.Now(), s.reign()
+			s.stats.infos.Add(1)
+			info, err := a.link.streamInfo(ctx, s.opt.Stream)
+			if err != nil {
+				return nil, err
+			}
+			if s.reign() != reign { // nobody knows in which of the two it was answered
+				continue
+			}
+			v := newView(s.opt.Stream, asked, info, reign)
+			if v.refused == nil {
+				a.last.Store(v)
+			}
+			return v, nil
 		}
-		v := newView(s.opt.Stream, asked, info, reign)
-		if v.refused == nil {
-			a.last.Store(v)
-		}
-		return v, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("stream %q: %w", a.source.opt.Stream, err)
@@ -50,16 +54,6 @@ func (a *asker) view(ctx context.Context) (*view, error) {
 		return nil, v.refused
 	}
 	return v, nil
-}
-
-// recent returns the last answer if it is young and many ask at once, so that
-// another question would have to wait, and nil otherwise.
-func (a *asker) recent(age time.Duration) *view {
-	v := a.last.Load()
-	if v == nil || time.Since(v.asked) > age || !a.views.busy() {
-		return nil
-	}
-	return v
 }
 
 // at returns the record at exactly this offset, nil if there is none.

@@ -55,13 +55,6 @@ func (f *flight[T]) do(ctx context.Context, ask func(context.Context) (T, error)
 	}
 }
 
-// busy reports whether a question is under way.
-func (f *flight[T]) busy() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now != nil
-}
-
 // enter finds the call to wait for. If it is ours, we put its question, when
 // the call before it, if any, has ended.
 func (f *flight[T]) enter() (c, before *call[T], ours bool) {

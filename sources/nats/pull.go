@@ -94,11 +94,20 @@ func (p *puller) control(m *natsgo.Msg) error {
 
 // refill asks for more when half is used up.
 func (p *puller) refill() error {
+	q, ok := p.next()
+	if !ok {
+		return nil
+	}
+	return p.ask(q)
+}
+
+// next is what to ask for now; ok is false when enough is asked for already.
+func (p *puller) next() (q pullQuestion, ok bool) {
 	if p.bytes <= 0 { // a pull whose bytes are used up ends, whatever it lacks in records
 		p.records, p.bytes = 0, 0
 	}
 	p.records = max(p.records, 0)
-	q := pullQuestion{Expires: pullExpires, Heartbeat: pullHeartbeat}
+	q = pullQuestion{Expires: pullExpires, Heartbeat: pullHeartbeat}
 	switch {
 	case p.tooLarge && p.records == 0:
 		// One record, whatever its size. It is not counted in bytes.
@@ -106,14 +115,14 @@ func (p *puller) refill() error {
 	case p.records <= pullRecords/2 || p.bytes <= pullBytes/2:
 		q.Batch, q.MaxBytes = pullRecords-p.records, pullBytes-p.bytes
 		if q.Batch <= 0 || q.MaxBytes <= 0 {
-			return nil
+			return q, false
 		}
 	default:
-		return nil
+		return q, false
 	}
 	p.records += q.Batch
 	p.bytes += q.MaxBytes
-	return p.ask(q)
+	return q, true
 }
 
 func (p *puller) ask(q pullQuestion) error {

@@ -112,6 +112,9 @@ func TestPoisonousRecordsPass(t *testing.T) {
 			last := publish(t, js, "s.a", "end", 1)
 			l.untilRecord(t, last)
 			live, replayed := l.heard(), readAll(t, s, 1, bridge.Offset(last+1))
+			if stats := s.Stats(); direct && stats.Consumers != 1 {
+				t.Errorf("%d consumers were made, want only the reader's: direct get was not understood", stats.Consumers)
+			}
 			if len(live) != len(messages)+1 || len(replayed) != len(live) {
 				t.Fatalf("%d live, %d replayed, want %d", len(live), len(replayed), len(messages)+1)
 			}
@@ -453,7 +456,7 @@ func TestLargeAndManyRecordsArrive(t *testing.T) {
 	srv := natstest.Embedded(t, natstest.Config(t, "max_payload: 8MB\nmax_pending: 64MB"))
 	js := srv.JS()
 	makeStream(t, js)
-	s := openSource(t, srv.URL, quick())
+	s := openSource(t, srv.URL, SourceOptions{Stream: "S"}) // looking often would read the large records again and again
 	l := listen(t, s, true)
 	var last uint64
 	for i := range 12 {
