@@ -1,0 +1,87 @@
+package kafka
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sources/kafka/kafkatest"
+	"github.com/ssebridge/ssebridge/sources/sourcetest"
+)
+
+// goroutines are those that go on after a Tail: the lanes of the cluster, and
+// the client libraries' own.
+var goroutines = []goleak.Option{
+	goleak.IgnoreAnyFunction("github.com/ssebridge/ssebridge/sources/kafka.(*lane).run"),
+	goleak.IgnoreAnyFunction("github.com/segmentio/kafka-go.(*conn).run"),
+	goleak.IgnoreAnyFunction("github.com/segmentio/kafka-go.(*connPool).discover"),
+	goleak.IgnoreAnyFunction("github.com/segmentio/kafka-go.(*connGroup).grabConnOrConnect.func1"),
+}
+
+// contract describes a fresh topic to the contract suite. Compaction takes a
+// broker many seconds, so what the suite knows as deleting a record has tests of
+// its own.
+func contract(t *testing.T, k *kafkatest.Cluster, partitions int, o Options) sourcetest.Subject {
+	t.Helper()
+	topic := k.Topic(t, partitions, 1)
+	// A producer that has seen the topic before goes on with what it knew of it.
+	producer := func(t *testing.T) *kgo.Client { return k.Client(t, kgo.DisableIdempotentWrite(), kgo.RecordRetries(0)) }
+	var client atomic.Pointer[kgo.Client]
+	client.Store(producer(t))
+	o.Brokers = k.Brokers()
+	open := func(t *testing.T) *Source { return openSource(t, o, SourceOptions{Topic: topic}) }
+	source := open(t)
+	return sourcetest.Subject{
+		Source:     source,
+		Partitions: partitions,
+		Keyed:      true,
+		Publish: func(ctx context.Context, m sourcetest.Message) (bridge.Offset, error) {
+			return produce(ctx, client.Load(), topic, m)
+		},
+		Replica: func(t *testing.T) bridge.Source { return open(t) },
+		Trim:    func(t *testing.T, p int32, to bridge.Offset) { t.Helper(); k.Trim(t, topic, p, int64(to)) },
+		Remove:  func(t *testing.T) { t.Helper(); k.Delete(t, topic) },
+		Grow: func(t *testing.T, n int) {
+			t.Helper()
+			k.Grow(t, topic, n)
+			client.Store(producer(t))
+		},
+		Recreate: func(t *testing.T) {
+			t.Helper()
+			k.Delete(t, topic)
+			k.Create(t, topic, partitions, 1)
+			client.Store(producer(t))
+		},
+
+		Goroutines: append([]goleak.Option{goleak.IgnoreCurrent()}, goroutines...),
+	}
+}
+
+// The contract is what the rest of the bridge is built on.
+func TestContract(t *testing.T) {
+	k := kafkatest.Shared(t)
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject { return contract(t, k, 2, Options{}) })
+}
+
+// A broker that is killed, restarted, unreachable, or that loses the end of its
+// log, must cost time only, or be told.
+func TestContractFaults(t *testing.T) {
+	k := kafkatest.Start(t, kafkatest.Options{})
+	node := k.Nodes[0]
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject {
+		s := contract(t, k, 2, Options{})
+		s.Restart = func(t *testing.T) { t.Helper(); node.Restart(t) }
+		s.Down = func(t *testing.T) { t.Helper(); node.Kill9() }
+		s.Up = func(t *testing.T) { t.Helper(); node.Start(t) }
+		s.Keep = func(t *testing.T) func() {
+			t.Helper()
+			older := node.CopyData(t)
+			return func() { node.RollBack(t, older) }
+		}
+		return s
+	})
+}
