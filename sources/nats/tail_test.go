@@ -418,7 +418,7 @@ func TestKindsOfRecords(t *testing.T) {
 	}
 	s := openSource(t, srv.URL, SourceOptions{Stream: "KV_B", Poll: 50 * time.Millisecond})
 	l := listen(t, s, true)
-	for _, do := range []func() error{
+	for i, do := range []func() error{
 		func() error { _, err := kv.Put(t.Context(), "a.b", []byte("v")); return err },
 		func() error { return kv.Delete(t.Context(), "a.b") },
 		func() error { return kv.Purge(t.Context(), "c") },
@@ -430,6 +430,7 @@ func TestKindsOfRecords(t *testing.T) {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
+		l.untilRecord(t, uint64(i+1)) // before the next one of its key replaces it
 	}
 	l.untilRecord(t, 5) // the marker that follows the expiry
 	got := l.heard()
