@@ -129,7 +129,7 @@ func (p proxyProgram) start(t testing.TB, listen, snippet string) string {
 		}
 	}
 	log := new(logBuffer)
-	cmd := exec.Command(p.need(t), args...) //nolint:noctx // ended by the test's cleanup
+	cmd := exec.Command(p.need(t), args...)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, dieWithTest()
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", p.name, err)
