@@ -24,14 +24,18 @@ var goroutines = []goleak.Option{
 
 // contract describes a fresh topic to the contract suite. Compaction takes a
 // broker many seconds, so what the suite knows as deleting a record has tests of
-// its own.
-func contract(t *testing.T, k *kafkatest.Cluster, partitions int, o Options) sourcetest.Subject {
+// its own. again lets the producer begin anew, once brokers are back.
+func contract(t *testing.T, k *kafkatest.Cluster, partitions int, o Options) (s sourcetest.Subject, again func(t *testing.T)) {
 	t.Helper()
 	topic := k.Topic(t, partitions, 1)
 	// A producer that has seen the topic before goes on with what it knew of it.
-	producer := func(t *testing.T) *kgo.Client { return k.Client(t, kgo.DisableIdempotentWrite(), kgo.RecordRetries(0)) }
 	var client atomic.Pointer[kgo.Client]
-	client.Store(producer(t))
+	again = func(t *testing.T) {
+		t.Helper()
+		k.AwaitLeaders(t, topic, partitions)
+		client.Store(k.Client(t, kgo.DisableIdempotentWrite(), kgo.RecordRetries(0)))
+	}
+	again(t)
 	o.Brokers = k.Brokers()
 	open := func(t *testing.T) *Source { return openSource(t, o, SourceOptions{Topic: topic}) }
 	source := open(t)
@@ -48,23 +52,26 @@ func contract(t *testing.T, k *kafkatest.Cluster, partitions int, o Options) sou
 		Grow: func(t *testing.T, n int) {
 			t.Helper()
 			k.Grow(t, topic, n)
-			client.Store(producer(t))
+			again(t)
 		},
 		Recreate: func(t *testing.T) {
 			t.Helper()
 			k.Delete(t, topic)
 			k.Create(t, topic, partitions, 1)
-			client.Store(producer(t))
+			again(t)
 		},
 
 		Goroutines: append([]goleak.Option{goleak.IgnoreCurrent()}, goroutines...),
-	}
+	}, again
 }
 
 // The contract is what the rest of the bridge is built on.
 func TestContract(t *testing.T) {
 	k := kafkatest.Shared(t)
-	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject { return contract(t, k, 2, Options{}) })
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject {
+		s, _ := contract(t, k, 2, Options{})
+		return s
+	})
 }
 
 // A broker that is killed, restarted, unreachable, or that loses the end of its
@@ -73,14 +80,25 @@ func TestContractFaults(t *testing.T) {
 	k := kafkatest.Start(t, kafkatest.Options{})
 	node := k.Nodes[0]
 	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject {
-		s := contract(t, k, 2, Options{})
-		s.Restart = func(t *testing.T) { t.Helper(); node.Restart(t) }
+		s, again := contract(t, k, 2, Options{})
+		s.Restart = func(t *testing.T) {
+			t.Helper()
+			node.Restart(t)
+			again(t)
+		}
 		s.Down = func(t *testing.T) { t.Helper(); node.Kill9() }
-		s.Up = func(t *testing.T) { t.Helper(); node.Start(t) }
+		s.Up = func(t *testing.T) {
+			t.Helper()
+			node.Start(t)
+			again(t)
+		}
 		s.Keep = func(t *testing.T) func() {
 			t.Helper()
 			older := node.CopyData(t)
-			return func() { node.RollBack(t, older) }
+			return func() {
+				node.RollBack(t, older)
+				again(t)
+			}
 		}
 		return s
 	})

@@ -59,6 +59,7 @@ func (n *Node) configure(settings []string) error {
 		"auto.create.topics.enable=false",
 		"message.max.bytes=67108864",
 		"replica.fetch.max.bytes=67108864",
+		"log.index.size.max.bytes=65536", // they are made at full size, and copied
 		"num.network.threads=2", "num.io.threads=4", "background.threads=2",
 		"num.recovery.threads.per.data.dir=2",
 		"log.cleaner.dedupe.buffer.size=2097152", "log.cleaner.backoff.ms=500",

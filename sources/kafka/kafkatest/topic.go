@@ -42,6 +42,14 @@ func (c *Cluster) Create(t testing.TB, name string, partitions, replicas int, co
 		_, err := admin.CreateTopic(ctx, int32(partitions), int16(replicas), settings, name)
 		return err
 	})
+	c.AwaitLeaders(t, name, partitions)
+}
+
+// AwaitLeaders waits until every partition of a topic has a leader, as it has to
+// after a restart.
+func (c *Cluster) AwaitLeaders(t testing.TB, name string, partitions int) {
+	t.Helper()
+	admin := c.Admin(t)
 	until(t, "leaders of "+name, func(ctx context.Context) error { return led(ctx, admin, name, partitions) })
 }
 
