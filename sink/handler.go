@@ -238,6 +238,9 @@ func (h *Handler) end(out *response, r *http.Request, sub bridge.Subscription, i
 		return
 	}
 	p := problemOf(err)
+	if p.Code == codeNoStream {
+		p = newProblem(codeNoStream, "", noStreamDetail(sub))
+	}
 	if p.Code == codeInternal {
 		h.log.Error("client could not be served", "error", err)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -107,6 +109,26 @@ func problemOf(err error) *problem {
 		}
 	}
 	return newProblem(codeInternal, "", "the log of the bridge has the reason")
+}
+
+// noStreamDetail says what was looked for where no stream can match: the
+// patterns in their normal form, and the streams that were named.
+func noStreamDetail(sub bridge.Subscription) string {
+	detail := "no stream"
+	if len(sub.Names) > 0 {
+		detail = "none of the streams " + strings.Join(sub.Names, ", ")
+	}
+	detail += " has subjects that match"
+	for i, p := range sub.Filter.Patterns() {
+		if i > 0 {
+			detail += " or"
+		}
+		detail += " " + strconv.Quote(string(p))
+		if len(detail) > maxDetailBytes {
+			break
+		}
+	}
+	return detail
 }
 
 // Error returns the detail.

@@ -211,6 +211,34 @@ func TestProblemsQuoteRequestsSafely(t *testing.T) {
 	}
 }
 
+// Who mistypes a subject has to see which one, and in which streams it was
+// looked for.
+func TestNoStreamNamesWhatWasLookedFor(t *testing.T) {
+	for target, want := range map[string]string{
+		"/events?subject=orders.>&subject=orders.x&subject=b.*": `no stream has subjects that match "b.*" or "orders.>"`,
+		"/events/orders?subject=x&stream=prices":                `none of the streams orders, prices has subjects that match "x"`,
+		"/events":                                               `no stream has subjects that match`,
+	} {
+		var p problem
+		w := httptest.NewRecorder()
+		h := NewHandler(Options{Streams: []string{"orders", "prices"}, Open: func(context.Context, bridge.Subscription) (Follower, error) {
+			return nil, bridge.ErrNoStream
+		}})
+		h.ServeHTTP(w, get(t, target))
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Code != codeNoStream || p.Detail != want {
+			t.Errorf("%s: %s, want detail %s", target, w.Body, want)
+		}
+	}
+	long := bridge.Subscription{}
+	for i := range 100 {
+		long.Names = append(long.Names, fmt.Sprint(i))
+	}
+	long.Filter = bridge.NewFilter(bridge.Pattern(strings.Repeat("x", 1000)), "<\u2028")
+	if p := newProblem(codeNoStream, "", noStreamDetail(long)); len(p.Detail) > maxDetailBytes+len("…") {
+		t.Errorf("%d bytes of detail", len(p.Detail))
+	}
+}
+
 // Codes are a contract, so the package comment must list each with its status.
 func TestPackageCommentListsEveryCode(t *testing.T) {
 	text, err := os.ReadFile("doc.go")

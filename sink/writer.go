@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -76,7 +77,24 @@ func (o *response) begin() {
 	header.Set("Content-Type", "text/event-stream; charset=utf-8")
 	header.Set("Cache-Control", "no-cache, no-transform")
 	header.Set("X-Accel-Buffering", "no") // nginx holds back the whole stream without it
+	putFirst(header, "Content-Type")
 	o.w.WriteHeader(http.StatusOK)
+}
+
+// putFirst makes net/http write the field called name before all others, so that
+// a head that is cut in two has the rest of its type in front of the cut as often
+// as can be: browsers give up for good on any type but text/event-stream.
+//
+// net/http sorts fields by name, capitals first, and capitals mean nothing in a
+// name (RFC 9110, section 5.1): those that would come earlier go in small letters.
+// Connection is left alone, as net/http looks for it.
+func putFirst(header http.Header, name string) {
+	for key, values := range header {
+		if key < name && key != "Connection" {
+			delete(header, key)
+			header[strings.ToLower(key)] = values
+		}
+	}
 }
 
 // write sends blocks, and the head before them, to the client. It fails when

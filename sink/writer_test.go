@@ -28,6 +28,31 @@ func TestHeadAndFirstBlockLeaveInOneWrite(t *testing.T) {
 	})
 }
 
+// A head that is cut in two ends EventSource for good if its type is not whole,
+// so nothing may come in front of it, on whatever headers there are.
+func TestTheTypeIsTheFirstHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origins, err := ParseOrigins([]string{"https://app.example"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := start(t, Options{Origins: origins})
+		c := b.client("/events")
+		c.Header = map[string]string{"Origin": "https://app.example"}
+		s, _ := b.open(c)
+		if head := b.listener.written()[0]; !bytes.HasPrefix(head, []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")) {
+			t.Errorf("head begins %.200q, want the type in front", head)
+		}
+		for name, want := range map[string]string{
+			"Cache-Control": "no-cache, no-transform", "Content-Security-Policy": "default-src 'none'", "Access-Control-Allow-Origin": "https://app.example",
+		} {
+			if got := s.Header(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+	})
+}
+
 // A client must not be left without a sign of life while verdicts take long,
 // and what comes first then comes all the same.
 func TestHeadLeavesAloneAfterASecond(t *testing.T) {
