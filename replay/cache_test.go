@@ -83,6 +83,7 @@ func TestReadOfAnOlderGenerationIsNotStored(t *testing.T) {
 		}()
 		synctest.Wait()
 		s.Doubt()
+		r.at("j") // somebody asks in the new generation meanwhile
 		close(answer)
 		if err := <-ended; !errors.Is(err, bridge.ErrHistoryChanged) {
 			t.Errorf("read across a doubt: %v, want ErrHistoryChanged", err)

@@ -78,6 +78,9 @@ func TestStaleFeedDoesNotPassOnItsProof(t *testing.T) {
 		b.Delete(0, 4)
 		c := r.follow(bridge.Subscription{From: at(3, 1)})
 		c.expect(3*second, "connected exact") // held: behind the hole the feed cannot be believed
+		unproven := at(5, 0)
+		unproven[0].Position.Places[0].Proof = 0
+		r.follow(bridge.Subscription{From: unproven}).expect(3*second, "connected exact") // nor at its own place
 		for src.Step(0) {
 			synctest.Wait()
 		}
@@ -86,6 +89,38 @@ func TestStaleFeedDoesNotPassOnItsProof(t *testing.T) {
 			t.Errorf("the client stands at %+v, want 6 by epoch 1", got)
 		}
 	})
+}
+
+// Another replica had read further, and then the log was rolled back below the
+// client's place but not below this replica's: nothing that the feed holds is
+// wrong, and it would skip the new records as delivered. Only asking again tells.
+func TestClientAheadIsVerifiedAgain(t *testing.T) {
+	for _, crossing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("crossing=%v", crossing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stream := kafka
+				stream.deaf, stream.source.Stepped = true, true
+				r := newRig(t, Options{}, bridge.HubOptions{}, stream)
+				r.fill("k", 0, 5)
+				r.sources["k"].Step(0)
+				pos := bridge.Position{Incarnation: r.brokers["k"].Incarnation()}
+				c := r.follow(bridge.Subscription{From: bridge.ID{{Stream: "k", Position: pos.With(0, bridge.Place{Offset: 5, Proof: bridge.ProofOf(0)})}}})
+				c.expect(second, "connected exact", "caught-up")
+				r.brokers["k"].Rollback(0, 3)
+				r.fill("k", 0, 3)
+				if !crossing {
+					if got := fmt.Sprint(c.until("reset")); got != "[rolled-back k/0 3-4]" {
+						t.Errorf("got %s", got)
+					}
+					return
+				}
+				for r.sources["k"].Step(0) {
+					synctest.Wait()
+				}
+				c.expect(second, "rolled-back k/0 3-4", "data k/0@3 1", "data k/0@4 2", "data k/0@5 3")
+			})
+		})
+	}
 }
 
 // A stream that is made again before its replica has noticed is told as what it

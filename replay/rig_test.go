@@ -30,6 +30,7 @@ type rigStream struct {
 	source  sourcetest.SourceOptions
 	options bridge.StreamOptions
 	made    *sourcetest.Broker // if set, instead of a new one
+	deaf    bool               // the reader's doubts are not reported
 }
 
 // newRig starts a replica, which ends with the test. It must be called in a bubble.
@@ -48,7 +49,11 @@ func newRig(t *testing.T, o Options, h bridge.HubOptions, streams ...rigStream) 
 		s.source.OnReset = s.options.OnReset
 		src := b.Source(s.source)
 		r.brokers[s.name], r.sources[s.name] = b, src
-		r.streams[s.name] = bridge.NewStream(s.name, src, s.options)
+		var reader bridge.Source = src
+		if s.deaf {
+			reader = deafSource{src}
+		}
+		r.streams[s.name] = bridge.NewStream(s.name, reader, s.options)
 		list = append(list, r.streams[s.name])
 	}
 	r.hub = bridge.NewHub(list, h)
@@ -73,6 +78,22 @@ var (
 	js    = rigStream{name: "j", broker: sourcetest.BrokerOptions{Name: "J", Subjects: []string{">"}}}
 	kafka = rigStream{name: "k", broker: sourcetest.BrokerOptions{Name: "K", Kind: sourcetest.KafkaLike, Partitions: 2}}
 )
+
+// deafSource is a source whose reader does not tell its doubts, as one would that
+// has not noticed that another leader took over.
+type deafSource struct{ *sourcetest.Source }
+
+func (s deafSource) Tail(ctx context.Context, out bridge.Receiver) error {
+	return s.Source.Tail(ctx, deafReceiver{out})
+}
+
+type deafReceiver struct{ bridge.Receiver }
+
+func (r deafReceiver) Change(c bridge.Change) {
+	if c.Kind != bridge.Doubted {
+		r.Receiver.Change(c)
+	}
+}
 
 // write appends a record with this text to a stream, and lets it be read.
 func (r *rig) write(stream string, partition int32, subject, data string) bridge.Record {
