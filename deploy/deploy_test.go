@@ -72,19 +72,23 @@ func effective(t *testing.T, environment map[string]string) map[string]string {
 	return settings
 }
 
-// need returns the path of a program that a test cannot do without. If there is
-// none the test is skipped, or fails where SSEBRIDGE_TEST_REQUIRE lists what it
-// is for.
-func need(t *testing.T, what, get string, program string) string {
+// need returns the path of a program that a test cannot do without.
+func need(t *testing.T, what, get, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
+	if err != nil {
+		missing(t, what, program+" is not installed; "+get)
 	}
+	return path
+}
+
+// missing skips a test that cannot run here and says how it could, or fails it
+// where SSEBRIDGE_TEST_REQUIRE lists what the test is for.
+func missing(t *testing.T, what, text string) {
+	t.Helper()
 	required := strings.FieldsFunc(os.Getenv("SSEBRIDGE_TEST_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 	if slices.Contains(required, what) {
-		t.Fatalf("%s is not installed; %s (SSEBRIDGE_TEST_REQUIRE asks for %s)", program, get, what)
+		t.Fatalf("%s (SSEBRIDGE_TEST_REQUIRE asks for %s)", text, what)
 	}
-	t.Skipf("%s is not installed; %s", program, get)
-	return ""
+	t.Skip(text)
 }
