@@ -323,6 +323,16 @@ func TestLimitsThatPassAPlaceAreAGap(t *testing.T) {
 		s.check(story{before}, noLosses, map[string]*reader{"live client": live})
 		s.check(story{before}, []string{"gap retention 6-20 next 21"}, map[string]*reader{"resuming client": back})
 	})
+	t.Run("count, with values replaced", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t, jetstream.StreamConfig{AllowDirect: true, MaxMsgs: 10, MaxMsgsPerSubject: 100})
+		s.publish("", 1, 10)
+		id := s.leaveAt("5")
+		s.publish("", 11, 30)
+		back := read(t, id, s.b.events(""))
+		back.awaitData("30")
+		s.check(story{readLife(t, s.js, "S")}, []string{"gap limits 6-20 next 21"}, map[string]*reader{"resuming client": back})
+	})
 	t.Run("age", func(t *testing.T) {
 		t.Parallel()
 		s := newScene(t, jetstream.StreamConfig{AllowDirect: true, MaxAge: 2 * time.Second})
@@ -580,8 +590,11 @@ func TestTerminationSaysGoodbyeToEveryClient(t *testing.T) {
 	}
 	s.a.Terminate()
 	lives := story{readLife(t, s.js, "S")}
-	for range clients {
+	for n := range clients {
 		e := <-ends
+		if n == 0 {
+			s.checkSentAway(ctx, e.h.lastID())
+		}
 		if !errors.Is(e.err, io.EOF) || !e.retry {
 			t.Errorf("ended by %v, retry %v, want a clean end and a retry", e.err, e.retry)
 		}
@@ -592,6 +605,25 @@ func TestTerminationSaysGoodbyeToEveryClient(t *testing.T) {
 	}
 	if code := s.a.Wait(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// checkSentAway connects to the first bridge while it drains.
+func (s *scene) checkSentAway(ctx context.Context, id string) {
+	s.t.Helper()
+	c := &ssetest.Client{URL: s.a.events(""), LastID: id}
+	stream, err := c.Open(ctx)
+	if err != nil {
+		s.t.Errorf("a late client: %v, want an answer", err)
+		return
+	}
+	defer stream.Close()
+	e, err := stream.Next(ctx)
+	if err != nil || stream.Status() != 200 || e.Type != "closing" || e.ID != id {
+		s.t.Errorf("a late client got %d, %v, %v, want closing with its own id %s", stream.Status(), e, err, id)
+	}
+	if _, err := stream.Next(ctx); !errors.Is(err, io.EOF) {
+		s.t.Errorf("a late client: %v, want a clean end", err)
 	}
 }
 
