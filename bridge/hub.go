@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -109,10 +110,12 @@ func (h *Hub) change() {
 // left out, unless the subscription names it or its event id does.
 //
 // The error is [ErrNoStream] when nothing matches that a broker has or may get,
+// [ErrRefused] when a stream is named, or is all there is, that cannot be served,
 // and [ErrIDTooLong] when event ids over the streams would be, now or soon.
 func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err error) {
 	ready = true
-	left := false
+	missing := false
+	var refused error
 	for _, s := range h.streams {
 		named := slices.Contains(sub.Names, s.name)
 		if len(sub.Names) > 0 && !named {
@@ -123,8 +126,14 @@ func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err erro
 		if !meets {
 			continue
 		}
-		if absent && !named && !inID {
-			left = true
+		switch {
+		case errors.Is(absent, ErrRefused) && named:
+			return nil, false, absent // waiting does not help
+		case errors.Is(absent, ErrRefused) && !inID:
+			refused = absent
+			continue
+		case absent != nil && !named && !inID:
+			missing = true
 			continue
 		}
 		if _, started := s.Live(); !settled || !started {
@@ -133,8 +142,11 @@ func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err erro
 		streams = append(streams, s)
 	}
 	if len(streams) == 0 {
-		if left {
+		switch {
+		case missing:
 			return nil, false, nil
+		case refused != nil:
+			return nil, false, refused
 		}
 		return nil, false, ErrNoStream
 	}

@@ -155,3 +155,24 @@ func TestSubscriptionWhoseIDsWouldBeTooLongIsRefused(t *testing.T) {
 		t.Errorf("600 partitions, a limit above what ids are read up to: got %v, want %v", err, ErrIDTooLong)
 	}
 }
+
+// Whoever asks for a stream that is never served is told so, instead of being
+// held for ever; whoever asks for everything gets the rest.
+func TestRefusedStreamsAreToldToWhoAsksForThem(t *testing.T) {
+	served, refused := NewStream("a", nil, StreamOptions{}), NewStream("b", nil, StreamOptions{})
+	h := NewHub([]*Stream{served, refused}, HubOptions{})
+	receiver{served}.Change(Change{Kind: Started})
+	receiver{refused}.Change(Change{Kind: Waiting, Err: fmt.Errorf("WorkQueue: %w", ErrRefused)})
+	for _, names := range [][]string{{"b"}, {"a", "b"}} {
+		if _, _, err := h.Resolve(Subscription{Names: names}); !errors.Is(err, ErrRefused) {
+			t.Errorf("named %v: %v, want ErrRefused", names, err)
+		}
+	}
+	if streams, ready, err := h.Resolve(Subscription{}); err != nil || !ready || len(streams) != 1 || streams[0] != served {
+		t.Errorf("everything: %v %v %v, want the served stream only", streams, ready, err)
+	}
+	alone := NewHub([]*Stream{refused}, HubOptions{})
+	if _, _, err := alone.Resolve(Subscription{}); !errors.Is(err, ErrRefused) {
+		t.Errorf("nothing else there: %v, want ErrRefused", err)
+	}
+}

@@ -185,12 +185,14 @@ func (s *Stream) Status() StreamStatus {
 }
 
 // reach says whether a filter may meet the stream's subjects; settled is false
-// while the broker has not told them. absent: the broker answered that there is
-// nothing to serve.
-func (s *Stream) reach(f Filter) (meets, settled, absent bool) {
+// while the broker has not told them. absent is what the broker answered when
+// it has nothing to serve: it wraps ErrMissing or ErrRefused.
+func (s *Stream) reach(f Filter) (meets, settled bool, absent error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	absent = errors.Is(s.err, ErrMissing) || errors.Is(s.err, ErrRefused)
+	if errors.Is(s.err, ErrMissing) || errors.Is(s.err, ErrRefused) {
+		absent = s.err
+	}
 	if !s.spaceKnown {
 		return true, false, absent
 	}
