@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -70,12 +69,4 @@ func (r *Replay) Open(sub bridge.Subscription) *Follower {
 	}
 	f.away()
 	return f
-}
-
-// cause is the context's reason if it ended, otherwise err.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }

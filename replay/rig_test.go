@@ -205,8 +205,10 @@ func (c *rigClient) expect(d time.Duration, want ...string) {
 // until reads until an event of this kind has come, and returns all but heartbeats.
 func (c *rigClient) until(last string) (events []string) {
 	c.t.Helper()
+	ctx, stop := context.WithTimeout(c.t.Context(), 10*time.Minute) // of fake time
+	defer stop()
 	for {
-		units, err := c.Next(c.t.Context())
+		units, err := c.Next(ctx)
 		if err != nil {
 			c.t.Fatalf("Next: %v, after %q", err, events)
 		}

@@ -26,23 +26,32 @@ var simWeights = map[string]int{
 var simProfiles = []simOptions{
 	{name: "all", ops: 300, replicas: 3, clients: 4, maxPart: 3},
 	{name: "calm", ops: 150, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
-		"rollback": 0, "recreate": 0, "txn": 0, "epoch": 0, "stuck": 0, "gate": 0, "down": 0}},
+		"rollback": 0, "recreate": 0, "txn": 0, "epoch": 0, "stuck": 0, "gate": 0, "down": 0,
+	}},
 	{name: "rollbacks", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
-		"rollback": 6, "delete": 12, "recreate": 2, "trim": 5}},
+		"rollback": 6, "delete": 12, "recreate": 2, "trim": 5,
+	}},
 	{name: "partitions", ops: 250, replicas: 2, clients: 3, maxPart: 5, weights: map[string]int{
-		"grow": 4, "discover": 2, "trim": 6, "recreate": 2}},
+		"grow": 4, "discover": 2, "trim": 6, "recreate": 2,
+	}},
 	{name: "slow clients", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
-		"stuck": 15, "beat": 8, "live": 80}},
+		"stuck": 15, "beat": 8, "live": 80,
+	}},
 	{name: "slow readers", ops: 250, replicas: 3, clients: 3, maxPart: 3, weights: map[string]int{
-		"live": 15, "pump": 150, "cut": 20, "connect": 30}},
+		"live": 15, "pump": 150, "cut": 20, "connect": 30,
+	}},
 	{name: "ahead", ops: 200, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
-		"rollback": 4, "stuck": 0, "grow": 0, "recreate": 0, "beat": 6}},
+		"rollback": 4, "stuck": 0, "grow": 0, "recreate": 0, "beat": 6,
+	}},
 	{name: "stale replicas", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
-		"live": 15, "append": 30, "pump": 120, "cut": 25, "connect": 40, "rollback": 5, "stuck": 0, "beat": 1, "down": 0, "trim": 1}},
+		"live": 15, "append": 30, "pump": 120, "cut": 25, "connect": 40, "rollback": 5, "stuck": 0, "beat": 1, "down": 0, "trim": 1,
+	}},
 	{name: "broken brokers", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
-		"down": 5, "up": 8, "remove": 1, "recreate": 3, "restore": 4, "gate": 15, "time": 20}},
+		"down": 5, "up": 8, "remove": 1, "recreate": 3, "restore": 4, "gate": 15, "time": 20,
+	}},
 	{name: "two elections", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
-		"rollback": 5, "revert": 3, "recreate": 0, "epoch": 3}},
+		"rollback": 5, "revert": 3, "recreate": 0, "epoch": 3,
+	}},
 }
 
 // profile returns the options of a seed.
@@ -58,6 +67,36 @@ func profile(seed uint64) simOptions {
 // last event id is told every record of its filter once, in the order of its
 // partition, or is told what it lost. Nothing else makes an event id worth
 // having, and no other test meets the rare races.
+//
+// An oracle is worth what it catches, so rules were broken on purpose, one at a
+// time. Seen to fail here within 4,000 schedules, most within 100:
+//
+//   - reading up to the target left out, or the greater of position and vector
+//     replaced by the vector, or entries below the position not skipped
+//   - connected after the gaps; a gap without an id; a gap not clipped to the
+//     position; gaps hidden from groups whose filter is quiet
+//   - places of unknown partitions dropped; new partitions begun at what the log
+//     still holds; no room made for partitions born behind the verdict
+//   - a heartbeat that tells the feed's head to who is not level, or to who has
+//     entries pending
+//   - a client ahead of the feed moved back to it; one that fell out of the ring
+//     going on from its head; one that joins behind what the ring still holds
+//   - a chunk taken for complete to the end of its run, or from its beginning;
+//     ids at the borders of chunks
+//   - a feed's place taken over without a question to the broker
+//   - chunks shared across read epochs
+//   - the live position not moved over deleted records at the end of the log
+//   - a verdict of an older generation used; the broker's incarnation not taken
+//   - a leap over what retention took; a target renewed without a verdict
+//   - caught-up twice
+//
+// Some rules have a second line behind them, and only both together fail here:
+// doubts by clients, by the reader's connections and by its resets; chunks kept
+// over generations and read epochs; the verification of clients ahead and the
+// reader's doubts; the generation checks of reading, walking and joining. Most
+// of these lines alone have a test of their own in this package or beside the
+// feed. Never seen to fail, because generations cover it: a hand-over to a feed
+// that still lives in another incarnation.
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
 		w := again(t, *simSeed)

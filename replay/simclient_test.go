@@ -64,7 +64,6 @@ type simConn struct {
 	since    int // the move that began it
 	first    bool
 	caughtUp int
-	err      error
 }
 
 type simResult struct {
@@ -165,10 +164,10 @@ func (w *simWorld) pump(c *simClient) bool {
 		case res := <-k.results:
 			k.pulling = false
 			k.inbox = res.events
-			for i := len(res.events) - 1; i >= 0; i-- {
-				if id := res.events[i].id; id != "" {
-					if !reaches(res.id, id) {
-						w.fail("POSITION c%d: ID() is %s after an event with %s", c.number, res.id, id)
+			for _, e := range slices.Backward(res.events) {
+				if e.id != "" {
+					if !reaches(res.id, e.id) {
+						w.fail("POSITION c%d: ID() is %s after an event with %s", c.number, res.id, e.id)
 					}
 					break
 				}

@@ -239,8 +239,12 @@ func (w *simWorld) newReplica(number int) *simReplica {
 var (
 	simNames = []string{"j", "k"}
 	simGates = []simGate{
-		{sourcetest.OpVerify, false}, {sourcetest.OpVerify, true}, {sourcetest.OpReadChunk, false},
-		{sourcetest.OpReadChunk, true}, {sourcetest.OpBounds, true}, {sourcetest.OpPositionAt, true},
+		{sourcetest.OpVerify, false},
+		{sourcetest.OpVerify, true},
+		{sourcetest.OpReadChunk, false},
+		{sourcetest.OpReadChunk, true},
+		{sourcetest.OpBounds, true},
+		{sourcetest.OpPositionAt, true},
 	}
 )
 
