@@ -382,3 +382,50 @@ func TestResettingHerdIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// Somebody who asks for the last quarter of an hour gets that, and from there on
+// everything.
+func TestStartByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js, kafka)
+		r.write("j", 0, "s", "old")
+		r.write("k", 0, "s", "old")
+		time.Sleep(time.Minute)
+		at := time.Now()
+		r.write("j", 0, "s", "1")
+		r.write("k", 1, "s", "2")
+		c := r.follow(bridge.Subscription{Start: &bridge.Start{Kind: bridge.StartAt, At: at}})
+		c.expect(second, "connected new", "data j/0@2 1", "data k/1@0 2", "caught-up")
+		r.write("k", 0, "s", "3")
+		c.expect(second, "data k/0@1 3")
+	})
+}
+
+// What retention takes while a client is away is told to it once, with bounds; a
+// cut right behind the verdict tells it again, one behind the gap does not.
+func TestGapIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{takeEvents: 1}, bridge.HubOptions{}, js)
+		r.fill("j", 0, 6)
+		id := bridge.ID{{Stream: "j", Position: bridge.Position{Incarnation: r.brokers["j"].Incarnation()}.With(0, bridge.Place{Offset: 2})}}
+		r.brokers["j"].Trim(0, 5)
+		synctest.Wait()
+		told := func(from bridge.ID, until string) (events []string, last string) {
+			c := r.follow(bridge.Subscription{From: from})
+			defer c.leave()
+			return c.until(until), c.last
+		}
+		_, last := told(id, "connected")
+		if last != id.String() {
+			t.Errorf("connected tells %s, want the client's own %s", last, id)
+		}
+		events, last := told(from(t, last), "gap")
+		if got := fmt.Sprint(events); got != "[connected gap retention j/0 2-4]" {
+			t.Errorf("cut behind connected: %s", got)
+		}
+		events, _ = told(from(t, last), "caught-up")
+		if got := fmt.Sprint(events); got != "[connected exact data j/0@5 5 data j/0@6 6 caught-up]" {
+			t.Errorf("cut behind the gap: %s", got)
+		}
+	})
+}
