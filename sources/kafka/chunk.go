@@ -99,7 +99,7 @@ func (r *chunkReader) read(ctx context.Context) error {
 		return nil
 	}
 	from := max(int64(c.From)-1, 0)
-	for c.End < r.q.Limit && r.bytes > 0 && r.raw < chunkRead {
+	for c.End < r.q.Limit && r.bytes > 0 && (r.raw < chunkRead || c.End == c.From) {
 		f, err := r.fetch(ctx, from)
 		if err != nil {
 			return err
@@ -149,7 +149,7 @@ func (r *chunkReader) outOfRange(ctx context.Context, from int64) error {
 // readOn reads a chunk without the record before it, which is gone.
 func (r *chunkReader) readOn(ctx context.Context) error {
 	c := &r.chunk
-	for c.End < r.q.Limit && r.bytes > 0 && r.raw < chunkRead {
+	for c.End < r.q.Limit && r.bytes > 0 && (r.raw < chunkRead || c.End == c.From) {
 		f, err := r.fetch(ctx, int64(c.End))
 		if err != nil {
 			return err
