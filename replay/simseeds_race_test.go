@@ -3,4 +3,4 @@
 package replay
 
 // defaultSeeds is how many schedules a run with the race detector has time for.
-const defaultSeeds = 2000
+const defaultSeeds = 1000
