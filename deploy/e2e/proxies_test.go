@@ -243,6 +243,44 @@ func TestProxiesTakeClientsToTheOtherBridge(t *testing.T) {
 	})
 }
 
+// A bridge that ends has to send its clients elsewhere, over some time. It has
+// ever fewer then, which must not make a proxy hand them back to it.
+func TestProxiesLeaveADrainingBridgeAlone(t *testing.T) {
+	eachProxy(t, func(t *testing.T, p proxyProgram) {
+		b := startBehind(t, p, nil, "DRAIN=1h")
+		readers := make([]*reader, 4)
+		for i := range readers {
+			readers[i] = read(t, "", b.url)
+			readers[i].awaitType("caught-up", 1)
+		}
+		// Two clients each. The first is told to go at once, the second after half an
+		// hour, so that the bridge is there, and drains, for as long as this takes.
+		b.bridges[0].Terminate()
+		var sent *reader
+		until(t, "a client to be sent away", func() bool {
+			i := slices.IndexFunc(readers, func(r *reader) bool { return r.connections() > 1 })
+			if i >= 0 {
+				sent = readers[i]
+			}
+			return i >= 0
+		})
+		publish(t, b.js, "s", "", 1, 1)
+		for _, r := range readers {
+			r.awaitData("1")
+		}
+		select {
+		case <-b.bridges[0].done:
+			t.Fatal("the bridge has ended, and was to drain")
+		default:
+		}
+		h := sent.close()
+		mustAudit(t, "the client that was sent away", h, bridge.Filter{}, map[string]story{"s": {readLife(t, b.js, "S")}})
+		if closing := h.only("closing"); len(closing) == 0 || !strings.Contains(closing[0].Data, `"drain"`) {
+			t.Errorf("it was told %v, want closing drain", closing)
+		}
+	})
+}
+
 // Nothing may happen on a stream for hours. The bridge's heartbeats are what
 // keeps proxies from taking that for death.
 func TestHeartbeatsOutliveProxyTimeouts(t *testing.T) {
