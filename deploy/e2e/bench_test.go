@@ -49,7 +49,7 @@ func newCrowd(b *testing.B, bridge *bridgeProcess, path, id string, clients, eno
 		request += "Last-Event-ID: " + id + "\r\n"
 	}
 	for i := range clients {
-		conn, err := net.Dial("tcp", address) //nolint:noctx // loopback
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			b.Fatal(err)
 		}

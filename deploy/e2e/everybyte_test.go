@@ -42,7 +42,7 @@ type cutResult struct {
 
 func newCutter(t testing.TB) *cutter {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed by the test's cleanup
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func newCutter(t testing.TB) *cutter {
 // serve passes one connection on until the response is long enough.
 func (p plan) serve(client *net.TCPConn) cutResult {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", p.target) //nolint:noctx // loopback
+	server, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return cutResult{}
 	}

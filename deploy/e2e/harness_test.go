@@ -1,3 +1,18 @@
+// Package e2e holds the bridge to its promises as whole processes: production
+// binaries as they are built, real NATS servers that are killed and rolled
+// back, and a client that was written from the standard.
+//
+//	Go test ── publishes, kills, rolls back ──► nats-server ── JetStream ──► bridge a, bridge b …
+//	   │                                            │                             │
+//	   │                             what it holds, read record by record         │ event streams, cut and
+//	   ▼                                            ▼                             ▼ resumed at another bridge
+//	audit ◄──────────────────────────────────── story                          history
+//
+// The audit compares the two: each record once, in order and unchanged, or
+// exactly the gap or reset that tells why not. The test of the hand-over to live
+// runs the bridge's parts within the test process, for the race detector.
+//
+// The benchmarks print figures of the binary and judge none.
 package e2e
 
 import (
@@ -55,7 +70,7 @@ func runTests(m *testing.M) int {
 // race detector, once per test process.
 var buildBridge = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "ssebridge")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/ssebridge").CombinedOutput() //nolint:noctx // ends by itself
+	out, err := exec.Command("go", "build", "-o", path, "../../cmd/ssebridge").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the bridge: %w\n%s", err, out)
 	}
@@ -122,7 +137,7 @@ func (b *bridgeProcess) Start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.cmd = exec.Command(path, "serve") //nolint:noctx // it ends by Kill9, which the test's cleanup calls
+	b.cmd = exec.Command(path, "serve")
 	b.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	for _, name := range slices.Sorted(maps.Keys(b.env)) {
 		b.cmd.Env = append(b.cmd.Env, "SSEBRIDGE_"+name+"="+b.env[name])
@@ -190,8 +205,8 @@ func (b *bridgeProcess) await(path string, status int) {
 			b.t.Fatalf("the bridge ended: %s", b.cmd.ProcessState)
 		default:
 		}
-		got, _, err := get(b.t.Context(), b.Admin+path, nil)
-		return err == nil && got.StatusCode == status
+		got, err := get(b.t.Context(), b.Admin+path, nil)
+		return err == nil && got.status == status
 	})
 }
 
@@ -210,27 +225,55 @@ var probes = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// get sends a GET request and reads the whole answer.
-func get(ctx context.Context, url string, header map[string]string) (*http.Response, []byte, error) {
+// answer is a response that was read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code returns the code of an answer that is a problem (RFC 9457), or why it is
+// none.
+func (a answer) code() string {
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		return fmt.Sprintf("content type %q", ct)
+	}
+	var p struct {
+		Code   string
+		Title  string
+		Detail string
+		Status int
+	}
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		return err.Error()
+	}
+	if p.Status != a.status || p.Title == "" || p.Detail == "" {
+		return "incomplete problem " + a.body
+	}
+	return p.Code
+}
+
+// get sends a GET request.
+func get(ctx context.Context, url string, header map[string]string) (answer, error) {
 	return request(ctx, http.MethodGet, url, header)
 }
 
-// request sends a request and reads the whole answer.
-func request(ctx context.Context, method, url string, header map[string]string) (*http.Response, []byte, error) {
+// request sends a request.
+func request(ctx context.Context, method, url string, header map[string]string) (answer, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make request: %w", err)
+		return answer{}, fmt.Errorf("make request: %w", err)
 	}
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
 	resp, err := probes.Do(r)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	return resp, body, err
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
 }
 
 // until asks again and again until ok, and fails the test when it never is.
@@ -252,7 +295,7 @@ func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(10000))
-		l, err := net.Listen("tcp", address) //nolint:noctx // bound and closed at once
+		l, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
 		}
@@ -287,24 +330,5 @@ func (l *logBuffer) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// problemCode returns the code of a problem+json body, or why there is none.
-func problemCode(resp *http.Response, body []byte) string {
-	if ct := resp.Header.Get("Content-Type"); ct != "application/problem+json" {
-		return fmt.Sprintf("content type %q", ct)
-	}
-	var p struct {
-		Code   string
-		Title  string
-		Detail string
-		Status int
-	}
-	if err := json.Unmarshal(body, &p); err != nil {
-		return err.Error()
-	}
-	if p.Status != resp.StatusCode || p.Title == "" || p.Detail == "" {
-		return fmt.Sprintf("incomplete problem %s", body)
-	}
-	return p.Code
-}
-
+// errStopped is the reason for which parts of a test end with it.
 var errStopped = errors.New("the test is done with it")

@@ -47,19 +47,19 @@ func TestUnreadableIDs(t *testing.T) {
 			t.Errorf("id %.60q: ids %q of connected and %q of reset, want none and one", bad, h[0].ID, h[1].ID)
 		}
 		for _, name := range []string{"lastEventId", "last_event_id"} {
-			resp, body, err := get(t.Context(), s.b.events(name+"="+url.QueryEscape(bad)), nil)
+			got, err := get(t.Context(), s.b.events(name+"="+url.QueryEscape(bad)), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if code := problemCode(resp, body); resp.StatusCode != 400 || code != "unreadable-id" {
-				t.Errorf("id %.60q by %s: %d %s, want 400 unreadable-id", bad, name, resp.StatusCode, code)
+			if got.status != 400 || got.code() != "unreadable-id" {
+				t.Errorf("id %.60q by %s: %d %s, want 400 unreadable-id", bad, name, got.status, got.code())
 			}
 		}
 	}
 	// An empty header is no header: the query counts.
-	resp, body, err := get(t.Context(), s.b.events("lastEventId=x"), map[string]string{"Last-Event-ID": ""})
-	if err != nil || resp.StatusCode != 400 {
-		t.Errorf("empty header and a bad query: %v %v %s, want 400", resp, err, body)
+	got, err := get(t.Context(), s.b.events("lastEventId=x"), map[string]string{"Last-Event-ID": ""})
+	if err != nil || got.status != 400 {
+		t.Errorf("empty header and a bad query: %d, %v, want 400", got.status, err)
 	}
 	s.checkUndisturbed(bystander)
 }
@@ -127,21 +127,21 @@ func TestBadRequestsGetClearAnswers(t *testing.T) {
 		{"Accept without", "GET", at("/events"), map[string]string{"Accept": "text/*, text/event-stream;q=0"}, 406, "not-acceptable"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, body, err := request(t.Context(), tt.method, tt.url, tt.header)
+			got, err := request(t.Context(), tt.method, tt.url, tt.header)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if code := problemCode(resp, body); resp.StatusCode != tt.status || code != tt.code {
-				t.Errorf("got %d %s, want %d %s; body %s", resp.StatusCode, code, tt.status, tt.code, body)
+			if got.status != tt.status || got.code() != tt.code {
+				t.Errorf("got %d %s, want %d %s; body %s", got.status, got.code(), tt.status, tt.code, got.body)
 			}
-			if allow := resp.Header.Get("Allow"); (tt.status == 405) != (allow == "GET, HEAD, OPTIONS") {
+			if allow := got.header.Get("Allow"); (tt.status == 405) != (allow == "GET, HEAD, OPTIONS") {
 				t.Errorf("Allow %q", allow)
 			}
-			if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "" {
-				t.Errorf("Access-Control-Allow-Origin %q without an origin", got)
+			if allowed := got.header.Get("Access-Control-Allow-Origin"); allowed != "" {
+				t.Errorf("Access-Control-Allow-Origin %q without an origin", allowed)
 			}
-			if resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("Cache-Control") != "no-store" {
-				t.Errorf("headers %v, want nosniff and no-store", resp.Header)
+			if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("headers %v, want nosniff and no-store", got.header)
 			}
 		})
 	}
@@ -176,9 +176,9 @@ func TestOversizedAndBrokenRequestsHarmNobody(t *testing.T) {
 		stream.Close()
 	}
 	// A method that only asks gets the head and no stream.
-	resp, body, err := request(ctx, http.MethodHead, s.a.events("start=all"), nil)
-	if err != nil || resp.StatusCode != 200 || len(body) != 0 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		t.Errorf("HEAD: %v, %v, body %q", resp, err, body)
+	got, err := request(ctx, http.MethodHead, s.a.events("start=all"), nil)
+	if err != nil || got.status != 200 || got.body != "" || !strings.HasPrefix(got.header.Get("Content-Type"), "text/event-stream") {
+		t.Errorf("HEAD: %+v, %v", got, err)
 	}
 	// A client of HTTP/1.0 cannot read chunks.
 	stream, err := (&ssetest.Client{URL: s.a.events("start=all"), HTTP10: true}).Open(ctx)
@@ -213,19 +213,19 @@ func TestOriginsThatWereAllowedMayRead(t *testing.T) {
 			want = origin
 		}
 		// The preflight of a fetch with a Last-Event-ID.
-		resp, _, err := request(t.Context(), http.MethodOptions, s.a.events("start=all"), map[string]string{
+		preflight, err := request(t.Context(), http.MethodOptions, s.a.events("start=all"), map[string]string{
 			"Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id",
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := resp.Header.Get("Access-Control-Allow-Origin"); got != want || resp.StatusCode != 204 {
-			t.Errorf("preflight from %s: %d, allowed %q, want 204, %q", origin, resp.StatusCode, got, want)
+		if got := preflight.header.Get("Access-Control-Allow-Origin"); got != want || preflight.status != 204 {
+			t.Errorf("preflight from %s: %d, allowed %q, want 204, %q", origin, preflight.status, got, want)
 		}
-		if got := resp.Header.Get("Access-Control-Allow-Headers"); strings.Contains(got, "last-event-id") != allowed {
+		if got := preflight.header.Get("Access-Control-Allow-Headers"); strings.Contains(got, "last-event-id") != allowed {
 			t.Errorf("preflight from %s: headers %q", origin, got)
 		}
-		if vary := resp.Header.Get("Vary"); !strings.Contains(vary, "Origin") {
+		if vary := preflight.header.Get("Vary"); !strings.Contains(vary, "Origin") {
 			t.Errorf("preflight from %s: Vary %q, want Origin in it", origin, vary)
 		}
 		// The stream itself, and an error, which the page should be able to read too.
@@ -237,12 +237,12 @@ func TestOriginsThatWereAllowedMayRead(t *testing.T) {
 			t.Errorf("stream for %s: allowed %q, credentials %q, want %q and none", origin, got, stream.Header("Access-Control-Allow-Credentials"), want)
 		}
 		stream.Close()
-		resp, _, err = get(t.Context(), s.a.events("start=never"), map[string]string{"Origin": origin})
+		refusal, err := get(t.Context(), s.a.events("start=never"), map[string]string{"Origin": origin})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := resp.Header.Get("Access-Control-Allow-Origin"); got != want || resp.StatusCode != 400 {
-			t.Errorf("error for %s: %d, allowed %q, want 400, %q", origin, resp.StatusCode, got, want)
+		if got := refusal.header.Get("Access-Control-Allow-Origin"); got != want || refusal.status != 400 {
+			t.Errorf("error for %s: %d, allowed %q, want 400, %q", origin, refusal.status, got, want)
 		}
 	}
 }

@@ -165,12 +165,12 @@ func TestStreamsThatReadingWouldEmptyAreRefused(t *testing.T) {
 		if n := stream.CachedInfo().State.Consumers; n != 0 {
 			t.Errorf("stream %s has %d consumers, want none", name, n)
 		}
-		resp, body, err := get(t.Context(), b.URL+"/events/"+strings.ToLower(name), nil)
+		got, err := get(t.Context(), b.URL+"/events/"+strings.ToLower(name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if code := problemCode(resp, body); resp.StatusCode != 404 || code != "refused-stream" {
-			t.Errorf("stream %s: %d %s, want 404 refused-stream", name, resp.StatusCode, code)
+		if got.status != 404 || got.code() != "refused-stream" {
+			t.Errorf("stream %s: %d %s, want 404 refused-stream", name, got.status, got.code())
 		}
 	}
 }

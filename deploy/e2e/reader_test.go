@@ -153,14 +153,3 @@ func (r *reader) close() history {
 	<-r.done
 	return r.events
 }
-
-// failure waits until the reader has ended and returns why.
-func (r *reader) failure() error {
-	r.t.Helper()
-	select {
-	case <-r.done:
-	case <-time.After(patience):
-		r.t.Fatalf("the reader still reads after %s", patience)
-	}
-	return r.err
-}

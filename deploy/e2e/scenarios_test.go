@@ -208,9 +208,9 @@ func TestClientChoosesWhereAResetGoesOn(t *testing.T) {
 		r.awaitType("caught-up", 1)
 		s.check(story{before, after}, []string{"reset rolled-back 20-20 next " + next}, map[string]*reader{policy: r})
 	}
-	resp, body, err := get(t.Context(), s.b.events("on-reset=fail"), map[string]string{"Last-Event-ID": id})
-	if err != nil || resp.StatusCode != 410 || problemCode(resp, body) != "reset" {
-		t.Errorf("on-reset=fail: got %v, %v, %s, want 410 with code reset", resp, err, body)
+	got, err := get(t.Context(), s.b.events("on-reset=fail"), map[string]string{"Last-Event-ID": id})
+	if err != nil || got.status != 410 || got.code() != "reset" {
+		t.Errorf("on-reset=fail: got %+v, %v, want 410 with code reset", got, err)
 	}
 }
 
