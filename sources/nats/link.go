@@ -30,8 +30,8 @@ type link struct {
 
 func newLink(c *Cluster, name string) *link { return &link{cluster: c, name: name} }
 
-// errDialling says that the first attempt to connect is under way: there is no
-// connection, but nothing has failed either.
+// errDialling says that there is no connection while nothing is known to have
+// failed: the first attempt is under way.
 var errDialling = errors.New("still dialling")
 
 // conn returns the connection, or an error that wraps [bridge.ErrUnavailable]
@@ -43,17 +43,13 @@ func (l *link) conn() (*natsgo.Conn, error) {
 		return l.nc, nil
 	}
 	why := l.err
-	switch {
-	case why != nil:
-	case l.nc == nil:
-		why = errDialling
-	default:
+	if l.nc != nil && why == nil {
 		why = l.nc.LastError() // an attempt that failed before the first success is told nowhere else
 	}
-	if why != nil {
-		return nil, fmt.Errorf("not connected to %s: %w: %w", l.cluster.servers(), why, bridge.ErrUnavailable)
+	if why == nil || errors.Is(why, natsgo.ErrNoServers) { // the second says that it failed, and not why: that comes with the next attempt
+		why = errDialling
 	}
-	return nil, fmt.Errorf("not connected to %s: %w", l.cluster.servers(), bridge.ErrUnavailable)
+	return nil, fmt.Errorf("not connected to %s: %w: %w", l.cluster.servers(), why, bridge.ErrUnavailable)
 }
 
 // number names the present connection. It changes with every connect and every

@@ -2,6 +2,8 @@ package nats
 
 import (
 	"errors"
+	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,5 +50,26 @@ func TestAStartIsCalmUnlessTheDialFailsOrHangs(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Who looks for the reason of an outage wants one line that has it, not a first
+// one without.
+func TestAnUnreachableServerIsToldOnceWithTheReason(t *testing.T) {
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ln.Close(); err != nil { // nobody listens there any more
+		t.Fatal(err)
+	}
+	s, err := NewSource(runCluster(t, Options{URLs: []string{"nats://" + ln.Addr().String()}}), quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, s, false)
+	l.until(t, "Waiting", func() bool { return l.count(bridge.Waiting) > 0 })
+	if first := l.find(bridge.Waiting)[0].Err; !strings.Contains(first.Error(), "refused") || !errors.Is(first, bridge.ErrUnavailable) {
+		t.Errorf("told to wait for %v, want the reason: connection refused", first)
 	}
 }
