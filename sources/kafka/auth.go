@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -46,6 +47,9 @@ func (o *Options) dial(ctx context.Context, network, address string) (net.Conn, 
 		_ = conn.Close() // the handshake's error tells more
 		if record := (tls.RecordHeaderError{}); errors.As(err, &record) {
 			return nil, fmt.Errorf("TLS with %s: the listener does not speak TLS: %w", address, err)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("TLS with %s: the listener closed the connection, as one does that does not speak TLS: %w", address, err)
 		}
 		return nil, fmt.Errorf("TLS with %s: %w", address, err)
 	}
