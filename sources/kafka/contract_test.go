@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -100,6 +101,28 @@ func TestContractFaults(t *testing.T) {
 				again(t)
 			}
 		}
+		return s
+	})
+}
+
+// Older brokers have other ways to the same.
+func TestContractOlderProtocol(t *testing.T) {
+	k := kafkatest.Shared(t)
+	for _, version := range []int16{12, 11} {
+		t.Run(fmt.Sprint("Fetch ", version), func(t *testing.T) {
+			sourcetest.Run(t, func(t *testing.T) sourcetest.Subject {
+				s, _ := contract(t, k, 2, Options{fetchCap: version})
+				return s
+			})
+		})
+	}
+}
+
+// The last release before 4.0 is what many run.
+func TestContractOlderBroker(t *testing.T) {
+	k := kafkatest.Start(t, kafkatest.Options{Version: kafkatest.Older})
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Subject {
+		s, _ := contract(t, k, 2, Options{})
 		return s
 	})
 }

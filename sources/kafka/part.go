@@ -33,6 +33,7 @@ type part struct {
 	err    error        // of the last, if it was not
 	fails  int          // in a row
 	rest   time.Time    // until then it is not read
+	after  uint64       // nor before an inquiry later than this one has been answered
 	high   int64
 	held   time.Time
 }

@@ -40,6 +40,8 @@ type tail struct {
 	lanes       map[*lane]struct{}
 
 	asking   bool            // an inquiry is under way
+	asked    uint64          // inquiries made so far
+	answered uint64          // number of the last that had an answer
 	outcomes chan outcome    // capacity 1: of it
 	askAt    time.Time       // when to ask next
 	trouble  error           // why the last inquiry had no answer
@@ -88,6 +90,7 @@ func (s *Source) Tail(ctx context.Context, out bridge.Receiver) error {
 		now := time.Now()
 		if !t.asking && !now.Before(t.askAt) {
 			t.asking, t.askAt = true, now.Add(s.opt.Poll)
+			t.asked++
 			q := t.inquiry()
 			inquiries.Go(func() { t.outcomes <- s.inquire(ctx, q) })
 		}
@@ -162,7 +165,7 @@ func (t *tail) want(now time.Time) time.Duration {
 		return max(wait, 0)
 	}
 	for i, p := range t.parts {
-		if p.wanted != nil || p.doubt {
+		if p.wanted != nil || p.doubt || t.answered < p.after {
 			continue
 		}
 		if now.Before(p.rest) {
@@ -174,8 +177,7 @@ func (t *tail) want(now time.Time) time.Duration {
 		}
 		leader, err := t.view.leader(int32(i))
 		if err != nil {
-			p.failed(err, now)
-			t.ask()
+			t.failed(p, err, now)
 			wait = min(wait, firstWait)
 			continue
 		}
@@ -238,7 +240,7 @@ func (t *tail) apply(ctx context.Context, o outcome) {
 		}
 		return
 	}
-	t.trouble, t.troubles = nil, 0
+	t.trouble, t.troubles, t.answered = nil, 0, t.asked
 	if t.askAt.IsZero() { // asked for since: not at once again, or a broker that lags were asked all the time
 		t.askAt = now.Add(firstWait)
 	} else {
@@ -366,8 +368,7 @@ func (t *tail) consume() []*delivery {
 			p.wanted = nil
 			if d.err != nil {
 				t.broken = t.broken || p.reads // told once for each time that it had worked
-				p.failed(d.err, now)
-				t.ask()
+				t.failed(p, d.err, now)
 				continue
 			}
 			t.read(p, &got.fetched, now)
@@ -386,6 +387,15 @@ func (t *tail) consume() []*delivery {
 	return inbox
 }
 
+// failed notes that a partition could not be read. It is not tried again before
+// a new look at who leads, and whether it is still the same topic: brokers that
+// read by name would not tell.
+func (t *tail) failed(p *part, err error, now time.Time) {
+	p.failed(err, now)
+	p.after = t.asked + 1
+	t.ask()
+}
+
 // read reads what was fetched of one partition.
 func (t *tail) read(p *part, f *fetched, now time.Time) {
 	switch {
@@ -395,8 +405,7 @@ func (t *tail) read(p *part, f *fetched, now time.Time) {
 		t.ask()
 		return
 	case f.err != codeNone:
-		p.failed(&CodeError{"Fetch", t.topic, p.index, int16(f.err)}, now)
-		t.ask()
+		t.failed(p, &CodeError{"Fetch", t.topic, p.index, int16(f.err)}, now)
 		return
 	}
 	p.refreshed()
