@@ -16,7 +16,7 @@ type PartitionReporter interface {
 // PartitionReport is what a source last learned of one partition. Every field
 // may be missing: brokers differ in what they tell.
 type PartitionReport struct {
-	End    Offset    // next offset that clients may be shown; [UnknownOffset]: not known
+	End    Offset    // end of the log, also behind an open transaction; [UnknownOffset]: not known
 	Asked  time.Time // when the broker told End; zero: not known
 	Leader string    // the broker's own name of the server that leads it; empty: not known
 	// Err is the last error of reading this partition, and ErrAt its time. It stays
