@@ -62,7 +62,7 @@ func TestBinaryIsStatic(t *testing.T) {
 // printed.
 func TestWrongConfigurationStopsTheStart(t *testing.T) {
 	cmd := exec.Command(binary(t))
-	cmd.Env = []string{"SSEBRIDGE_STREAMS=orders=kafka:orders", "SSEBRIDGE_AUTH=jwt", "SSEBRIDGE_HEARTBEATS=1s", "SSEBRIDGE_NATS_TOKEN=t0ps3cret"}
+	cmd.Env = []string{"SSEBRIDGE_STREAMS=orders=nats-kv:orders", "SSEBRIDGE_AUTH=jwt", "SSEBRIDGE_HEARTBEATS=1s", "SSEBRIDGE_NATS_TOKEN=t0ps3cret"}
 	out, err := cmd.Output()
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || exit.ExitCode() != 2 {
@@ -71,7 +71,7 @@ func TestWrongConfigurationStopsTheStart(t *testing.T) {
 	if len(out) > 0 {
 		t.Errorf("standard output holds %q", out)
 	}
-	for _, want := range []string{"broker kafka is not available in this version", `SSEBRIDGE_AUTH="jwt": is not available in this version`, "did you mean SSEBRIDGE_HEARTBEAT?"} {
+	for _, want := range []string{"broker nats-kv is not available in this version", `SSEBRIDGE_AUTH="jwt": is not available in this version`, "did you mean SSEBRIDGE_HEARTBEAT?"} {
 		if !strings.Contains(string(exit.Stderr), want) {
 			t.Errorf("standard error does not say %q:\n%s", want, exit.Stderr)
 		}

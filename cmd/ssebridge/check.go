@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
-	"github.com/ssebridge/ssebridge/sources/nats"
 )
 
 // checkTimeout bounds the check of a stream, connecting included.
@@ -31,12 +30,12 @@ func check(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	reports := make([]nats.CheckReport, len(u.sources))
-	errs := make([]error, len(u.sources))
+	reports := make([]checkReport, len(u.streams))
+	errs := make([]error, len(u.streams))
 	_ = u.run(ctx, func(ctx context.Context) error {
 		var wg sync.WaitGroup
-		for i, source := range u.sources {
-			wg.Go(func() { reports[i], errs[i] = checkStream(ctx, source) })
+		for i, s := range u.streams {
+			wg.Go(func() { reports[i], errs[i] = checkStream(ctx, s, int(c.Process.MaxIDBytes)) })
 		}
 		wg.Wait()
 		return nil
@@ -55,36 +54,42 @@ func check(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 	return p.err
 }
 
+// checkReport is what a broker said of a stream, in words.
+type checkReport struct {
+	summary  string   // what it holds
+	details  []string // a line each
+	warnings []string // what works, but worse than it could
+}
+
 // report prints a line about a stream, and one for each thing to know or to mend.
-func (p *printer) report(m Mapping, r nats.CheckReport, err error) {
-	switch {
-	case err != nil:
+func (p *printer) report(m Mapping, r checkReport, err error) {
+	if err != nil {
 		p.printf("%s: failed\n", m)
 		for _, problem := range problemsOf("  problem", err) {
 			p.printf("%s\n", problem)
 		}
-	case r.Records == 0:
-		p.printf("%s: ok, no records\n", m)
-	default:
-		p.printf("%s: ok, %d records in sequences %d to %d\n", m, r.Records, r.First, r.Last)
+	} else {
+		p.printf("%s: ok, %s\n", m, r.summary)
 	}
-	for _, text := range r.Warnings {
+	for _, text := range r.details {
+		p.printf("  %s\n", text)
+	}
+	for _, text := range r.warnings {
 		p.printf("  warning: %s\n", text)
 	}
 }
 
 // checkStream asks until the broker answers.
-func checkStream(ctx context.Context, source *nats.Source) (nats.CheckReport, error) {
+func checkStream(ctx context.Context, s *bridge.Stream, maxIDBytes int) (checkReport, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var last error
 	for {
-		report, err := source.Check(ctx)
+		report, err := examine(ctx, s, maxIDBytes)
 		if ctx.Err() != nil && last != nil {
 			return report, last // says more than that time is up
 		}
-		_, denied := errors.AsType[*nats.PermissionError](err)
-		if err == nil || denied || !errors.Is(err, bridge.ErrUnavailable) {
+		if err == nil || denied(err) || !errors.Is(err, bridge.ErrUnavailable) {
 			return report, err
 		}
 		last = err

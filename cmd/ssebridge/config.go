@@ -12,14 +12,15 @@ import (
 
 // Config is everything that the environment says.
 type Config struct {
-	Process  ProcessConfig
-	Streams  []StreamConfig // in the order of SSEBRIDGE_STREAMS
-	Clusters []NATSConfig   // those that a stream names, in the same order
+	Process ProcessConfig
+	Streams []StreamConfig // in the order of SSEBRIDGE_STREAMS
+	NATS    []NATSConfig   // the clusters that a stream names, in the same order
+	Kafka   []KafkaConfig  // likewise
 }
 
 // ProcessConfig holds the settings of the process: SSEBRIDGE_*.
 type ProcessConfig struct {
-	Streams Mappings `split_words:"true" required:"true" desc:"what to follow, as name=nats:STREAM or name=nats@cluster:STREAM; name is the public one, STREAM the JetStream stream's"`
+	Streams Mappings `split_words:"true" required:"true" desc:"what to follow, as name=nats:STREAM or name=kafka:topic, and name=nats@cluster:STREAM or name=kafka@cluster:topic for other clusters than the default ones; name is the public one, STREAM the JetStream stream's"`
 	Auth    string   `split_words:"true" required:"true" choices:"none" later:"jwt|url" desc:"who may read; none lets everybody who reaches the listener read everything"`
 
 	HTTPListen  Address `split_words:"true" default:":8480" desc:"address that clients connect to; port 0 takes a free one, which the log tells"`
@@ -69,12 +70,29 @@ type NATSConfig struct {
 	InboxPrefix string  `split_words:"true" desc:"subject prefix of answers, where permissions ask for one (custom inbox prefix); not set: _INBOX"`
 }
 
+// KafkaConfig holds the settings of one Kafka cluster: SSEBRIDGE_KAFKA_* for the
+// default one, SSEBRIDGE_KAFKA_EU_* for kafka@eu.
+type KafkaConfig struct {
+	Cluster string `ignored:"true"` // "" for the default one
+
+	Brokers       Brokers `split_words:"true" required:"true" desc:"addresses to begin with, host:port each; the other brokers are learned from them (bootstrap.servers)"`
+	TLS           bool    `split_words:"true" default:"false" desc:"connect by TLS (security.protocol SSL or SASL_SSL); true or false"`
+	TLSCa         Secret  `split_words:"true" desc:"certificates of the authorities that sign the brokers', PEM; not set: the system's"`
+	TLSCert       Secret  `split_words:"true" desc:"client certificate, PEM"`
+	TLSKey        Secret  `split_words:"true" desc:"key of the client certificate, PEM"`
+	SASLMechanism string  `split_words:"true" choices:"PLAIN|SCRAM-SHA-256|SCRAM-SHA-512" desc:"how to log in (sasl.mechanism); not set: not at all"`
+	SASLUsername  string  `split_words:"true" desc:"user name of the login"`
+	SASLPassword  Secret  `split_words:"true" desc:"password of the login"`
+	ClientID      string  `split_words:"true" default:"ssebridge" desc:"name that brokers log and count quotas by (client.id)"`
+	Isolation     string  `split_words:"true" default:"read_committed" choices:"read_committed|read_uncommitted" desc:"what is shown of transactions (isolation.level): only what was committed, and nothing behind an open one; or everything at once, aborted records too"`
+}
+
 // StreamConfig holds the settings of one stream: SSEBRIDGE_STREAM_<NAME>_*.
 type StreamConfig struct {
 	Mapping Mapping `ignored:"true"`
 
-	Subject SubjectTemplate `split_words:"true" desc:"template of the public subject; not set: {subject}, the record's own; {subject.2}, {header.NAME}, {stream} and {json.path} are one token each"`
-	Filter  Patterns        `split_words:"true" desc:"upstream subjects to read (the consumer's filter_subjects); records outside are not seen at all, and losses between them are not told; not set: all"`
+	Subject SubjectTemplate `split_words:"true" desc:"template of the public subject; not set: {subject}, the record's own, for NATS, and {stream}.{key} for Kafka; {subject.2} (NATS), {key}, {topic}, {partition} (Kafka), {header.NAME}, {json.path} and {stream} are one token each"`
+	Filter  Patterns        `split_words:"true" desc:"NATS only: upstream subjects to read (the consumer's filter_subjects); records outside are not seen at all, and losses between them are not told; not set: all"`
 	Event   NameTemplate    `split_words:"true" desc:"template of the event name; not set: none, so that pages get plain messages"`
 	Format  string          `split_words:"true" default:"data" choices:"data|envelope|base64" desc:"form of events for clients that ask for none: the payload, a JSON object around it, or the payload in base64"`
 	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all, a time as in RFC 3339, or a duration back from now"`
@@ -93,6 +111,13 @@ func (c NATSConfig) prefix() string {
 	return prefix + "_NATS_" + variable(c.Cluster)
 }
 
+func (c KafkaConfig) prefix() string {
+	if c.Cluster == "" {
+		return prefix + "_KAFKA"
+	}
+	return prefix + "_KAFKA_" + variable(c.Cluster)
+}
+
 // readConfig reads the environment and returns all problems it finds.
 func readConfig() (*Config, []problem) {
 	c := new(Config)
@@ -100,16 +125,23 @@ func readConfig() (*Config, []problem) {
 	named := !slices.ContainsFunc(problems, func(p problem) bool { return strings.HasPrefix(string(p), prefix+"_STREAMS:") })
 	c.name()
 	problems = append(problems, c.clashes()...)
-	for i := range c.Clusters {
-		problems = append(problems, readSettings(c.Clusters[i].prefix(), &c.Clusters[i])...)
-		problems = append(problems, c.Clusters[i].validate()...)
+	for i := range c.NATS {
+		problems = append(problems, readSettings(c.NATS[i].prefix(), &c.NATS[i])...)
+		problems = append(problems, c.NATS[i].validate()...)
+	}
+	for i := range c.Kafka {
+		k := &c.Kafka[i]
+		found := append(readSettings(k.prefix(), k), k.validate()...)
+		if len(found) == 0 { // the source knows more: whether keys and certificates can be read
+			o := k.options(slog.New(slog.DiscardHandler))
+			found = problemsOf(k.prefix()+"_*", o.Validate())
+		}
+		problems = append(problems, found...)
 	}
 	for i := range c.Streams {
 		problems = append(problems, readSettings(c.Streams[i].prefix(), &c.Streams[i])...)
 		problems = append(problems, c.Streams[i].validate()...)
-		if c.Streams[i].OnReset == "" {
-			c.Streams[i].OnReset = c.Process.OnReset
-		}
+		c.Streams[i].fill(&c.Process)
 	}
 	problems = append(problems, c.Process.validate()...)
 	return c, append(problems, c.unknown(named)...)
@@ -117,12 +149,18 @@ func readConfig() (*Config, []problem) {
 
 // name enters the streams and clusters that SSEBRIDGE_STREAMS names.
 func (c *Config) name() {
-	clusters := map[string]bool{}
+	known := map[string]bool{}
 	for _, m := range c.Process.Streams {
 		c.Streams = append(c.Streams, StreamConfig{Mapping: m})
-		if !clusters[m.Cluster] {
-			clusters[m.Cluster] = true
-			c.Clusters = append(c.Clusters, NATSConfig{Cluster: m.Cluster})
+		if known[m.broker()] {
+			continue
+		}
+		known[m.broker()] = true
+		switch m.Broker {
+		case brokerNATS:
+			c.NATS = append(c.NATS, NATSConfig{Cluster: m.Cluster})
+		case brokerKafka:
+			c.Kafka = append(c.Kafka, KafkaConfig{Cluster: m.Cluster})
 		}
 	}
 }
@@ -130,8 +168,11 @@ func (c *Config) name() {
 // settings lists every setting, in the order in which they are shown.
 func (c *Config) settings() []setting {
 	list := settingsOf(prefix, &c.Process)
-	for i := range c.Clusters {
-		list = append(list, settingsOf(c.Clusters[i].prefix(), &c.Clusters[i])...)
+	for i := range c.NATS {
+		list = append(list, settingsOf(c.NATS[i].prefix(), &c.NATS[i])...)
+	}
+	for i := range c.Kafka {
+		list = append(list, settingsOf(c.Kafka[i].prefix(), &c.Kafka[i])...)
 	}
 	for i := range c.Streams {
 		list = append(list, settingsOf(c.Streams[i].prefix(), &c.Streams[i])...)
@@ -141,7 +182,8 @@ func (c *Config) settings() []setting {
 
 // idPartBytes is the longest part of an event id for a stream of one partition,
 // besides the name: "~", ".", incarnation (32 bits in base36), ".", offset (63
-// bits), "=", proof (at most 2^62).
+// bits), "=", proof (at most 2^62). How many partitions a Kafka topic has is not
+// known here; ids that get too long by them are refused to clients.
 const idPartBytes = 1 + 1 + 7 + 1 + 13 + 1 + 12
 
 // bearerShape is what clients can send as a bearer token (RFC 6750, section 2.1).
@@ -222,7 +264,42 @@ func (c *NATSConfig) validate() []problem {
 	return problems
 }
 
+func (c *KafkaConfig) validate() []problem {
+	var problems []problem
+	p := c.prefix()
+	if c.TLSCert.IsSet() != c.TLSKey.IsSet() {
+		problems = append(problems, problemf("%s_TLS_CERT and %s_TLS_KEY: want both or neither", p, p))
+	}
+	if !c.TLS && (c.TLSCa.IsSet() || c.TLSCert.IsSet() || c.TLSKey.IsSet()) {
+		problems = append(problems, problemf("%s_TLS: want true where there are certificates", p))
+	}
+	login := c.SASLUsername != "" || c.SASLPassword.IsSet()
+	switch {
+	case login && c.SASLMechanism == "":
+		problems = append(problems, problemf("%s_SASL_MECHANISM: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 where there is a user name or a password", p))
+	case c.SASLMechanism != "" && (c.SASLUsername == "" || !c.SASLPassword.IsSet()):
+		problems = append(problems, problemf("%s_SASL_USERNAME and %s_SASL_PASSWORD: want both with a mechanism", p, p))
+	}
+	return problems
+}
+
+// fill sets what a stream has of the process or of its kind of broker, unless it
+// has its own.
+func (c *StreamConfig) fill(p *ProcessConfig) {
+	if c.OnReset == "" {
+		c.OnReset = p.OnReset
+	}
+	if c.Mapping.Broker == brokerKafka && c.Subject.Template == nil {
+		if err := c.Subject.Decode("{stream}.{key}"); err != nil {
+			panic(err) // it is constant
+		}
+	}
+}
+
 func (c *StreamConfig) validate() []problem {
+	if c.Mapping.Broker == brokerKafka {
+		return c.validateKafka()
+	}
 	// Two overlapping filters of one consumer are refused by the broker (error
 	// 10138, "subject filters cannot overlap").
 	var problems []problem
@@ -231,6 +308,19 @@ func (c *StreamConfig) validate() []problem {
 			if bridge.Pattern(a).Overlaps(bridge.Pattern(b)) {
 				problems = append(problems, problemf("%s_FILTER: %q and %q overlap: want patterns that no subject matches twice", c.prefix(), b, a))
 			}
+		}
+	}
+	return problems
+}
+
+func (c *StreamConfig) validateKafka() []problem {
+	var problems []problem
+	if len(c.Filter) > 0 {
+		problems = append(problems, problemf("%s_FILTER: is for NATS streams only: a Kafka topic is read whole, and clients choose by subject", c.prefix()))
+	}
+	for _, t := range []struct{ name, text string }{{"SUBJECT", c.Subject.String()}, {"EVENT", c.Event.String()}} {
+		if strings.Contains(t.text, "{subject") {
+			problems = append(problems, problemf("%s_%s=%q: records of Kafka have no subject: want {key}, {topic}, {partition}, {header.NAME} or {json.PATH}", c.prefix(), t.name, t.text))
 		}
 	}
 	return problems

@@ -44,12 +44,12 @@ func TestThreeVariablesAreEnough(t *testing.T) {
 
 // Mending a configuration one restart at a time is what makes people give up.
 func TestEveryProblemIsToldAtOnce(t *testing.T) {
-	setenv(t, "STREAMS=orders=nats:ORDERS, prices=kafka:prices.v1\nx=y", "AUTH=jwt", "HEARTBEAT=2h", "RETRY=soon", "DRAIN=",
+	setenv(t, "STREAMS=orders=nats:ORDERS, prices=nats-kv:PRICES\nx=y, trades=kafka:trades, bad=kafka:a/b", "AUTH=jwt", "HEARTBEAT=2h", "RETRY=soon", "DRAIN=",
 		"MEMORY=1MiB", "MAX_CLIENTS=-1", "MAX_EVENT_BYTES=8 apples", "HTTP_LISTEN=8480", "HTTP_PATH=events/", "ON_RESET=maybe",
 		"CORS_ORIGINS=*, https://ok.example, https://example.com/, http://localhost:*", "LOG_LEVEL=loud", "READY=never",
 		"NATS_TOKEN=t0ps3cret", "NATS_USER=u", "NATS_TLS_CERT=pem", "NATS_DOMAIN=a.b", "NATS_INBOX_PREFIX=_INBOX.>",
 		"STREAM_ORDERS_SUBJECT=orders.{nope}", "STREAM_ORDERS_EVENT=connected", "STREAM_ORDERS_FILTER=a.>,a.b", "STREAM_ORDERS_START=yesterday",
-		"STREAM_ORDERS_FORMAT=xml", "STREAM_ORDERS_ON_RESET=ask", "HEARTBEATS=15s", "STREAM_ORDRES_EVENT=x", "FLUX_CAPACITOR=1")
+		"STREAM_ORDERS_FORMAT=xml", "KAFKA_BROKERS=kafka-1, kafka-2:9092", "KAFKA_TLS=maybe", "KAFKA_SASL_MECHANISM=GSSAPI", "KAFKA_ISOLATION=serializable", "STREAM_TRADES_FILTER=a", "STREAM_TRADES_SUBJECT=t.{subject.2}", "STREAM_ORDERS_ON_RESET=ask", "HEARTBEATS=15s", "STREAM_ORDRES_EVENT=x", "FLUX_CAPACITOR=1")
 	out, code := invoke(t, "config")
 	if code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
@@ -59,8 +59,8 @@ func TestEveryProblemIsToldAtOnce(t *testing.T) {
 
 // A list with one bad item must not make the variables of the others unknown.
 func TestOneBadStreamAccusesNoOther(t *testing.T) {
-	setenv(t, "STREAMS=orders=nats:ORDERS,prices=kafka:prices", "NATS_URL=nats://h", "AUTH=none", "STREAM_ORDERS_EVENT=x", "STREAM_PRICES_FORMAT=envelope")
-	wantProblems(t, "broker kafka is not available in this version")
+	setenv(t, "STREAMS=orders=nats:ORDERS,prices=nats-core:prices", "NATS_URL=nats://h", "AUTH=none", "STREAM_ORDERS_EVENT=x", "STREAM_PRICES_FORMAT=envelope")
+	wantProblems(t, "broker nats-core is not available in this version")
 }
 
 // envconfig skips the default of a variable that is set but empty, as compose
@@ -134,7 +134,11 @@ func TestNamesWhoseVariablesMeetAreRefused(t *testing.T) {
 func TestClusterNamedLikeAnOptionIsRefused(t *testing.T) {
 	for _, cluster := range []string{"tls", "creds", "inbox", "url", "nkey", "password-file"} {
 		setenv(t, "STREAMS=a=nats@"+cluster+":A", "AUTH=none", "NATS_"+variable(cluster)+"_URL=nats://h")
-		wantProblems(t, `begins the name of the option`)
+		wantProblems(t, `begins the name of the option SSEBRIDGE_NATS_`)
+	}
+	for _, cluster := range []string{"tls", "sasl", "client", "brokers", "isolation", "sasl-password"} {
+		setenv(t, "STREAMS=a=kafka@"+cluster+":a", "AUTH=none", "KAFKA_"+variable(cluster)+"_BROKERS=h:1")
+		wantProblems(t, `begins the name of the option SSEBRIDGE_KAFKA_`)
 	}
 }
 
@@ -145,8 +149,64 @@ func TestClusterReadsItsOwnVariables(t *testing.T) {
 	if len(problems) != 0 {
 		t.Fatalf("problems: %q", problems)
 	}
-	if len(c.Clusters) != 2 || c.Clusters[1].Domain != "leaf" || c.Clusters[0].Domain != "" || !slices.Equal(c.Clusters[1].URL, []string{"tls://eu:4222", "tls://eu-2:4222"}) {
-		t.Errorf("clusters: %+v", c.Clusters)
+	if len(c.NATS) != 2 || c.NATS[1].Domain != "leaf" || c.NATS[0].Domain != "" || !slices.Equal(c.NATS[1].URL, []string{"tls://eu:4222", "tls://eu-2:4222"}) {
+		t.Errorf("clusters: %+v", c.NATS)
+	}
+}
+
+// Brokers of different kinds may have clusters of one name.
+func TestClustersOfDifferentBrokersAreApart(t *testing.T) {
+	setenv(t, "AUTH=none", "STREAMS=a=kafka@eu:a,b=nats@eu:B,c=kafka:c,d=kafka@eu:d", "KAFKA_EU_BROKERS=eu-1:9092, eu-2:9092", "KAFKA_BROKERS=h:9092",
+		"KAFKA_EU_ISOLATION=read_uncommitted", "NATS_EU_URL=nats://h")
+	c, problems := readConfig()
+	if len(problems) != 0 {
+		t.Fatalf("problems: %q", problems)
+	}
+	if len(c.NATS) != 1 || len(c.Kafka) != 2 || !slices.Equal(c.Kafka[0].Brokers, []string{"eu-1:9092", "eu-2:9092"}) ||
+		c.Kafka[0].Isolation != "read_uncommitted" || c.Kafka[1].Isolation != "read_committed" || c.Kafka[1].ClientID != "ssebridge" {
+		t.Errorf("clusters: %+v %+v", c.NATS, c.Kafka)
+	}
+}
+
+// A topic has keys and no subjects; clients choose by what its template makes.
+func TestKafkaStreamsHaveTheKeyAsSubject(t *testing.T) {
+	setenv(t, "AUTH=none", "STREAMS=a=kafka:a.v1,b=kafka:b", "KAFKA_BROKERS=h:9092", "STREAM_B_SUBJECT=b.{header.region}.{partition}")
+	c, problems := readConfig()
+	if len(problems) != 0 {
+		t.Fatalf("problems: %q", problems)
+	}
+	for i, want := range []string{"{stream}.{key}", "b.{header.region}.{partition}"} {
+		if got := c.Streams[i].Subject.String(); got != want {
+			t.Errorf("subject of %s: %s, want %s", c.Streams[i].Mapping.Name, got, want)
+		}
+	}
+	for _, template := range []string{"SUBJECT={subject}", "SUBJECT=x.{subject.2}", "EVENT={subject}"} {
+		setenv(t, "AUTH=none", "STREAMS=a=kafka:a", "KAFKA_BROKERS=h:9092", "STREAM_A_"+template)
+		wantProblems(t, "records of Kafka have no subject")
+	}
+	setenv(t, "AUTH=none", "STREAMS=a=kafka:a", "KAFKA_BROKERS=h:9092", "STREAM_A_FILTER=a.>")
+	wantProblems(t, "SSEBRIDGE_STREAM_A_FILTER: is for NATS streams only")
+}
+
+// What cannot work together is told at the start, not as a broker's refusal.
+func TestKafkaSettingsThatDoNotFitAreRefused(t *testing.T) {
+	for want, env := range map[string][]string{
+		"SSEBRIDGE_KAFKA_TLS: want true where there are certificates":              {"KAFKA_TLS_CA=pem"},
+		"SSEBRIDGE_KAFKA_TLS_CERT and SSEBRIDGE_KAFKA_TLS_KEY: want both":          {"KAFKA_TLS=true", "KAFKA_TLS_KEY=t0ps3cret"},
+		"SSEBRIDGE_KAFKA_*: client certificate and key":                            {"KAFKA_TLS=true", "KAFKA_TLS_KEY=t0ps3cret", "KAFKA_TLS_CERT=pem"},
+		"SSEBRIDGE_KAFKA_SASL_MECHANISM: want PLAIN":                               {"KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=t0ps3cret"},
+		"SSEBRIDGE_KAFKA_SASL_USERNAME and SSEBRIDGE_KAFKA_SASL_PASSWORD: want":    {"KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_SASL_PASSWORD=t0ps3cret"},
+		`SSEBRIDGE_KAFKA_SASL_MECHANISM="plain": want PLAIN, SCRAM-SHA-256 or`:     {"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=t0ps3cret"},
+		`SSEBRIDGE_KAFKA_BROKERS: "kafka://h:9092": want host:port`:                {"KAFKA_BROKERS=kafka://h:9092"},
+		`SSEBRIDGE_KAFKA_TLS="yes": want true or false`:                            {"KAFKA_TLS=yes"},
+		"SSEBRIDGE_KAFKA_TLS: is set but empty, which does not mean the default":   {"KAFKA_TLS="},
+		"SSEBRIDGE_KAFKA_SASL_PASWORD: unknown variable, did you mean SSEBRIDGE_K": {"KAFKA_SASL_PASWORD=x"},
+	} {
+		setenv(t, append([]string{"AUTH=none", "STREAMS=a=kafka:a", "KAFKA_BROKERS=h:9092"}, env...)...)
+		wantProblems(t, want)
+		if out, _ := invoke(t, "config"); strings.Contains(out, "t0ps3cret") {
+			t.Errorf("%q: a secret is shown:\n%s", env, out)
+		}
 	}
 }
 
@@ -230,7 +290,7 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 	}
 	for _, want := range []string{"first", "second"} {
 		write(want + "\n")
-		if got, err := c.Clusters[0].Password.Read(); err != nil || got != want {
+		if got, err := c.NATS[0].Password.Read(); err != nil || got != want {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
@@ -263,7 +323,7 @@ func TestAdminTokenMustBeSendable(t *testing.T) {
 
 // Every setting says what it does: the reference is made of it.
 func TestEverySettingIsDescribed(t *testing.T) {
-	for _, spec := range []any{&ProcessConfig{}, &NATSConfig{}, &StreamConfig{}} {
+	for _, spec := range []any{&ProcessConfig{}, &NATSConfig{}, &KafkaConfig{}, &StreamConfig{}} {
 		for _, s := range settingsOf("X", spec) {
 			if s.tag.Get("desc") == "" {
 				t.Errorf("%s has no description", s.name)

@@ -1,5 +1,6 @@
-// Command ssebridge follows NATS JetStream streams and serves them to browsers
-// as Server-Sent Events that can be resumed exactly, on any replica.
+// Command ssebridge follows NATS JetStream streams and Kafka topics and serves
+// them to browsers as Server-Sent Events that can be resumed exactly, on any
+// replica.
 //
 //	environment ──► config ──► sources ──► hub ──► replay ──► http server
 //	                             (one per stream)               ▲     ▲

@@ -104,13 +104,15 @@ func withBlank(word string) string {
 
 func printHelp(_ context.Context, _ []string, stdout, _ io.Writer) error {
 	p := printer{w: stdout}
-	p.printf("ssebridge serves NATS JetStream streams as resumable Server-Sent Events.\n\n")
+	p.printf("ssebridge serves NATS JetStream streams and Kafka topics as resumable Server-Sent Events.\n\n")
 	for _, c := range commands() {
 		p.printf("  ssebridge %-24s %s\n", c.name+" "+c.args, c.about)
 	}
 	p.printf(`
 Settings come from the environment, at least
   SSEBRIDGE_STREAMS=orders=nats:ORDERS SSEBRIDGE_NATS_URL=nats://localhost:4222 SSEBRIDGE_AUTH=none
+or
+  SSEBRIDGE_STREAMS=orders=kafka:orders.v1 SSEBRIDGE_KAFKA_BROKERS=localhost:9092 SSEBRIDGE_AUTH=none
 
 Exit codes: 0 done, 1 failed, 2 wrong configuration or command line.
 `)

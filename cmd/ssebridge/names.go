@@ -44,7 +44,7 @@ func (c *Config) unknown(named bool) []problem {
 }
 
 func ofStreamOrCluster(name string) bool {
-	return strings.HasPrefix(name, prefix+"_STREAM_") || strings.HasPrefix(name, prefix+"_NATS_")
+	return strings.HasPrefix(name, prefix+"_STREAM_") || strings.HasPrefix(name, prefix+"_NATS_") || strings.HasPrefix(name, prefix+"_KAFKA_")
 }
 
 // clashes reports streams and clusters whose variables cannot be told apart from
@@ -55,12 +55,13 @@ func (c *Config) clashes() []problem {
 	for _, s := range c.Streams {
 		problems = append(problems, streams.add(s.Mapping.Name)...)
 	}
-	clusters := newVariables("cluster", optionsOf(&NATSConfig{}))
-	for _, n := range c.Clusters {
-		if n.Cluster != "" {
-			problems = append(problems, clusters.add(n.Cluster)...)
-			problems = append(problems, clusters.beginsOption(n.Cluster)...)
-		}
+	nats := newVariables("NATS cluster", optionsOf(&NATSConfig{}))
+	for _, n := range c.NATS {
+		problems = append(problems, nats.addCluster(NATSConfig{}.prefix(), n.Cluster)...)
+	}
+	kafka := newVariables("Kafka cluster", optionsOf(&KafkaConfig{}))
+	for _, k := range c.Kafka {
+		problems = append(problems, kafka.addCluster(KafkaConfig{}.prefix(), k.Cluster)...)
 	}
 	return problems
 }
@@ -106,15 +107,20 @@ func (v variables) add(name string) []problem {
 	return nil
 }
 
-// beginsOption refuses a cluster name that is the beginning of an option's name:
+// addCluster enters a cluster other than the default one, whose variables begin
+// with prefix. A name that is the beginning of an option's name is refused:
 // SSEBRIDGE_NATS_TLS_CA must not be the CA of a cluster called tls.
-func (v variables) beginsOption(name string) []problem {
+func (v variables) addCluster(prefix, name string) []problem {
+	if name == "" {
+		return nil
+	}
+	problems := v.add(name)
 	for _, option := range v.options {
 		if option == variable(name) || strings.HasPrefix(option, variable(name)+"_") {
-			return []problem{problemf("SSEBRIDGE_STREAMS: cluster %q begins the name of the option SSEBRIDGE_NATS_%s: want another name", name, option)}
+			return append(problems, problemf("SSEBRIDGE_STREAMS: cluster %q begins the name of the option %s_%s: want another name", name, prefix, option))
 		}
 	}
-	return nil
+	return problems
 }
 
 // nearest returns the known name that is fewest edits away from name, or "" if

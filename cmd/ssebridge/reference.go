@@ -15,6 +15,8 @@ func printReference(_ context.Context, _ []string, stdout, _ io.Writer) error {
 	p.table("The process", prefix, &ProcessConfig{})
 	p.table("A NATS cluster", prefix+"_NATS", &NATSConfig{})
 	p.printf("\nThese are for streams `name=nats:…`. For `name=nats@eu:…` the same variables begin with `SSEBRIDGE_NATS_EU_`. Variables that end in `_FILE` name a file with the text; it is read again at each new connection.\n")
+	p.table("A Kafka cluster", prefix+"_KAFKA", &KafkaConfig{})
+	p.printf("\nThese are for streams `name=kafka:…`; for `name=kafka@eu:…` they begin with `SSEBRIDGE_KAFKA_EU_`.\n")
 	p.table("A stream", prefix+"_STREAM_<NAME>", &StreamConfig{})
 	p.printf("\n`<NAME>` is the stream's name in upper case, with `_` for `-`.\n")
 	return p.err

@@ -151,6 +151,8 @@ func (s setting) want() string {
 		what = "a duration such as 15s"
 	case *int:
 		what = "a whole number"
+	case *bool:
+		what = "true or false"
 	case interface{ Want() string }:
 		what = v.Want()
 	default:

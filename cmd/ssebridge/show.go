@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"strconv"
@@ -78,27 +79,39 @@ func printID(_ context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// Whatever else is wrong with the configuration, an id can be read.
+	var known struct {
+		Streams Mappings `split_words:"true"`
+	}
+	_ = readSettings(prefix, &known)
+	brokers := map[string]string{}
+	for _, m := range known.Streams {
+		brokers[m.Name] = m.Broker
+	}
 	p := printer{w: stdout}
 	for _, part := range id {
 		p.printf("stream %s\n", part.Stream)
 		p.printf("  incarnation %s\n", strconv.FormatUint(uint64(part.Position.Incarnation), 36))
 		for partition, place := range part.Position.Places {
-			p.printf("  partition %d: next offset %d%s\n", partition, place.Offset, describeProof(place))
+			p.printf("  partition %d: next offset %d%s\n", partition, place.Offset, describeProof(place, brokers[part.Stream]))
 		}
 	}
 	return p.err
 }
 
 // describeProof says what is known of the record before a place. Proofs of
-// JetStream are timestamps in milliseconds, those of Kafka small leader epochs.
-func describeProof(place bridge.Place) string {
+// JetStream are timestamps in milliseconds, those of Kafka leader epochs. broker
+// is the kind of the stream's, empty if it is not configured here: then only a
+// number beyond all leader epochs (32 bits) tells what it is.
+func describeProof(place bridge.Place, broker string) string {
 	v, ok := place.Proof.Value()
 	switch {
 	case !ok:
 		return ", no proof"
-	case v > 1<<32:
-		return fmt.Sprintf(", proof: record %d is of %s", place.Offset-1, time.UnixMilli(v).UTC().Format("2006-01-02T15:04:05.000Z"))
-	default:
+	case broker == brokerKafka:
 		return fmt.Sprintf(", proof: record %d is of leader epoch %d", place.Offset-1, v)
+	case broker == brokerNATS || v > math.MaxInt32:
+		return fmt.Sprintf(", proof: record %d is of %s", place.Offset-1, time.UnixMilli(v).UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
+	return fmt.Sprintf(", proof: %d", v)
 }

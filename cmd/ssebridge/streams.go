@@ -9,22 +9,27 @@ import (
 	"sync"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sources/kafka"
 	"github.com/ssebridge/ssebridge/sources/nats"
 )
 
 // upstream is what the configured streams are read from.
 type upstream struct {
-	clusters []*nats.Cluster
+	clusters []runner
 	streams  []*bridge.Stream // in the order of the configuration
-	sources  []*nats.Source   // of the streams
+}
+
+// runner is a cluster, whose connections last as long as Run.
+type runner interface {
+	Run(ctx context.Context) error
 }
 
 // openUpstream makes the clusters and streams of c. Nothing is connected yet.
 func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
 	u := new(upstream)
 	byName := map[string]*nats.Cluster{}
-	for i := range c.Clusters {
-		n := &c.Clusters[i]
+	for i := range c.NATS {
+		n := &c.NATS[i]
 		cluster, err := nats.NewCluster(n.options(log))
 		if err != nil {
 			return nil, fmt.Errorf("%s_*: %w", n.prefix(), err)
@@ -32,19 +37,40 @@ func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
 		u.clusters = append(u.clusters, cluster)
 		byName[n.Cluster] = cluster
 	}
+	kafkaByName := map[string]*kafka.Cluster{}
+	for i := range c.Kafka {
+		k := &c.Kafka[i]
+		cluster, err := kafka.NewCluster(k.options(log))
+		if err != nil {
+			return nil, fmt.Errorf("%s_*: %w", k.prefix(), err)
+		}
+		u.clusters = append(u.clusters, cluster)
+		kafkaByName[k.Cluster] = cluster
+	}
 	for _, s := range c.Streams {
-		name := s.Mapping.Name
-		source, err := nats.NewSource(byName[s.Mapping.Cluster], nats.SourceOptions{
-			Stream:   s.Mapping.Upstream,
-			Filter:   s.Filter,
-			Instance: instance(),
-			OnReset:  bridge.OnReset(s.OnReset),
-			Logger:   log.With("stream", name),
-		})
+		name, cluster := s.Mapping.Name, s.Mapping.Cluster
+		var source bridge.Source
+		var err error
+		switch s.Mapping.Broker {
+		case brokerNATS:
+			source, err = nats.NewSource(byName[cluster], nats.SourceOptions{
+				Stream:   s.Mapping.Upstream,
+				Filter:   s.Filter,
+				Instance: instance(),
+				OnReset:  bridge.OnReset(s.OnReset),
+				Logger:   log.With("stream", name),
+			})
+		case brokerKafka:
+			source, err = kafka.NewSource(kafkaByName[cluster], kafka.SourceOptions{
+				Topic:          s.Mapping.Upstream,
+				MaxRecordBytes: int(c.Process.MaxEventBytes),
+				OnReset:        bridge.OnReset(s.OnReset),
+				Logger:         log.With("stream", name),
+			})
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open stream %q: %w", name, err)
 		}
-		u.sources = append(u.sources, source)
 		u.streams = append(u.streams, bridge.NewStream(name, source, bridge.StreamOptions{
 			Subject:       s.Subject.Template,
 			Event:         s.Event.Template,
@@ -90,6 +116,26 @@ func (c *NATSConfig) options(log *slog.Logger) nats.Options {
 		TLSCert:     c.TLSCert.provider(c.prefix()+"_TLS_CERT", log),
 		TLSKey:      c.TLSKey.provider(c.prefix()+"_TLS_KEY", log),
 		Logger:      log,
+	}
+}
+
+// options returns what the source needs of the configuration of a cluster.
+func (c *KafkaConfig) options(log *slog.Logger) kafka.Options {
+	if c.Cluster != "" {
+		log = log.With("cluster", c.Cluster)
+	}
+	return kafka.Options{
+		Brokers:   c.Brokers,
+		ClientID:  c.ClientID,
+		Isolation: c.Isolation,
+		TLS:       c.TLS,
+		TLSCA:     c.TLSCa.provider(c.prefix()+"_TLS_CA", log),
+		TLSCert:   c.TLSCert.provider(c.prefix()+"_TLS_CERT", log),
+		TLSKey:    c.TLSKey.provider(c.prefix()+"_TLS_KEY", log),
+		Mechanism: c.SASLMechanism,
+		Username:  c.SASLUsername,
+		Password:  c.SASLPassword.provider(c.prefix()+"_SASL_PASSWORD", log),
+		Logger:    log,
 	}
 }
 

@@ -119,10 +119,16 @@ func (p *Path) Want() string {
 	return "a path such as /events: letters, digits and - . _ ~ between slashes, none at the end"
 }
 
+// The kinds of brokers.
+const (
+	brokerNATS  = "nats"
+	brokerKafka = "kafka"
+)
+
 // Mapping maps a stream's configured name to what it follows.
 type Mapping struct {
 	Name     string // of the stream
-	Broker   string // nats
+	Broker   string // brokerNATS or brokerKafka
 	Cluster  string // "" for the default one
 	Upstream string // the broker's own name of it
 }
@@ -146,11 +152,12 @@ type Mappings []Mapping
 const maxNameBytes = 64
 
 var (
-	nameShape     = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
-	upstreamShape = regexp.MustCompile(`^[^\s.*>/\\]{1,255}$`) // what nats-server accepts as a stream name
+	nameShape   = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
+	streamShape = regexp.MustCompile(`^[^\s.*>/\\]{1,255}$`)    // what nats-server accepts as a stream name
+	topicShape  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`) // what Kafka accepts (org.apache.kafka.common.internals.Topic)
 )
 
-// Decode reads items such as orders=nats:ORDERS or prices=nats@eu:PRICES.
+// Decode reads items such as orders=kafka:orders.v1 or prices=nats@eu:PRICES.
 func (m *Mappings) Decode(text string) error {
 	var errs []error
 	taken := map[string]bool{}
@@ -173,7 +180,7 @@ func (m *Mappings) Decode(text string) error {
 }
 
 // Want says what the list looks like.
-func (m *Mappings) Want() string { return "a list such as orders=nats:ORDERS,prices=nats:PRICES" }
+func (m *Mappings) Want() string { return "a list such as orders=kafka:orders.v1,prices=nats:PRICES" }
 
 func (m Mappings) String() string {
 	items := make([]string, len(m))
@@ -187,23 +194,25 @@ func parseMapping(item string) (Mapping, error) {
 	name, rest, ok := strings.Cut(item, "=")
 	broker, upstream, ok2 := strings.Cut(rest, ":")
 	if !ok || !ok2 {
-		return Mapping{}, errors.New("want name=nats:STREAM")
+		return Mapping{}, errors.New("want name=nats:STREAM or name=kafka:topic")
 	}
 	broker, cluster, named := strings.Cut(strings.TrimSpace(broker), "@")
 	m := Mapping{strings.TrimSpace(name), broker, cluster, strings.TrimSpace(upstream)}
 	switch broker {
-	case "nats":
-	case "kafka", "nats-kv", "nats-core":
-		return Mapping{}, fmt.Errorf("broker %s is not available in this version: want nats", broker)
+	case brokerNATS, brokerKafka:
+	case "nats-kv", "nats-core":
+		return Mapping{}, fmt.Errorf("broker %s is not available in this version: want nats or kafka", broker)
 	default:
-		return Mapping{}, fmt.Errorf("unknown broker %q: want nats", broker)
+		return Mapping{}, fmt.Errorf("unknown broker %q: want nats or kafka", broker)
 	}
 	switch {
 	case !validName(m.Name):
 		return Mapping{}, fmt.Errorf("stream name %q: want %s", m.Name, wantName)
 	case named && !validName(cluster):
 		return Mapping{}, fmt.Errorf("cluster name %q: want %s", cluster, wantName)
-	case !upstreamShape.MatchString(m.Upstream):
+	case broker == brokerKafka && (!topicShape.MatchString(m.Upstream) || m.Upstream == "." || m.Upstream == ".."):
+		return Mapping{}, fmt.Errorf("topic %q: want its name, at most 249 letters, digits, dots, - and _", m.Upstream)
+	case broker == brokerNATS && !streamShape.MatchString(m.Upstream):
 		return Mapping{}, fmt.Errorf("JetStream stream %q: want its name, without blanks and . * > / \\", m.Upstream)
 	}
 	return m, nil
@@ -303,6 +312,34 @@ func (s StartSetting) String() string {
 	}
 	return "new"
 }
+
+// Brokers is a list of addresses, host:port each.
+type Brokers []string
+
+// Decode reads addresses such as kafka-1:9092,kafka-2:9092.
+func (b *Brokers) Decode(text string) error {
+	var errs []error
+	for _, item := range splitList(text) {
+		host, port, err := net.SplitHostPort(item)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil || host == "" {
+			errs = append(errs, fmt.Errorf("%q: want host:port, such as kafka-1:9092", item))
+			continue
+		}
+		*b = append(*b, item)
+	}
+	if len(*b) == 0 && errs == nil {
+		errs = append(errs, errors.New("want "+b.Want()))
+	}
+	return errors.Join(errs...)
+}
+
+// Want says what the list looks like.
+func (b *Brokers) Want() string { return "a list of addresses such as kafka-1:9092,kafka-2:9092" }
+
+func (b Brokers) String() string { return strings.Join(b, ",") }
 
 // Servers is a list of URLs that may carry credentials. Like [Secret] it is
 // decoded without errors and shown without what is secret.
