@@ -23,6 +23,11 @@ run: ## start the demo: a broker, live data, the bridge and a page that follows 
 	$(GO) build -o bin/ ./cmd/ssebridge ./cmd/ssebridge-demo
 	@exec bin/ssebridge-demo
 
+.PHONY: run-kafka
+run-kafka: ## start the same demo on a real Kafka; needs Java 17 and Maven
+	$(GO) build -o bin/ ./cmd/ssebridge ./cmd/ssebridge-demo
+	@exec bin/ssebridge-demo -kafka
+
 # What needs a tool that is absent skips and says how to get it. With
 # SSEBRIDGE_TEST_REQUIRE=browser (a list) such a skip is a failure.
 .PHONY: test

@@ -43,19 +43,17 @@ func findBridge(path string) (string, error) {
 
 // bridgeEnv is all of the bridge's environment: nothing that is set around the
 // demo can change what it shows.
-func bridgeEnv(nats, listen, admin string, origins []string) []string {
-	return []string{
-		"SSEBRIDGE_STREAMS=host=nats:HOST,prices=nats:PRICES",
-		"SSEBRIDGE_NATS_URL=" + nats,
+func bridgeEnv(b broker, listen, admin string, origins []string) []string {
+	return append(b.Settings(),
 		"SSEBRIDGE_AUTH=none",
-		"SSEBRIDGE_CORS_ORIGINS=" + strings.Join(origins, ","),
-		"SSEBRIDGE_HTTP_LISTEN=" + listen,
-		"SSEBRIDGE_ADMIN_LISTEN=" + admin,
+		"SSEBRIDGE_CORS_ORIGINS="+strings.Join(origins, ","),
+		"SSEBRIDGE_HTTP_LISTEN="+listen,
+		"SSEBRIDGE_ADMIN_LISTEN="+admin,
 		"SSEBRIDGE_READY=sources", // so that the page has events when it is announced
 		"SSEBRIDGE_RETRY=1s",
 		"SSEBRIDGE_DRAIN=1s",
 		"SSEBRIDGE_LOG_FORMAT=text",
-	}
+	)
 }
 
 // waitFor waits until the bridge at addr is ready.

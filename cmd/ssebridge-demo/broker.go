@@ -2,141 +2,40 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
-	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
-	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
-// brokerStart bounds how long the embedded server may take to be ready.
-const brokerStart = 20 * time.Second
+// broker is a running broker that keeps the streams host and prices.
+type broker interface {
+	// Open makes a stream, whose subjects begin with its name, or finds it.
+	Open(ctx context.Context, name string) (history, error)
+	// Kind names what keeps the streams, for people.
+	Kind() string
+	// Address is where other processes of this machine reach the broker.
+	Address() string
+	// Settings are the variables by which a bridge follows the streams.
+	Settings() []string
+	// Watch returns nil when ctx ends, or why the broker ended before.
+	Watch(ctx context.Context) error
+	// Close ends the broker and returns when it is gone.
+	Close()
+}
 
-// maxAge and maxBytes are the limits of both streams: enough for a page that was
-// closed over lunch, and small on disk.
-const (
-	maxAge   = time.Hour
-	maxBytes = 64 << 20
+var (
+	_ broker = (*natsBroker)(nil)
+	_ broker = (*kafkaBroker)(nil)
 )
 
-// broker is a NATS server with JetStream inside this process. Clients reach it
-// on loopback only.
-type broker struct {
-	server *server.Server
-	conn   *natsgo.Conn
-	js     jetstream.JetStream
-}
-
-// startBroker starts a server that keeps its streams in dir and listens at addr,
-// whose port may be 0 for a free one. The caller closes it.
-func startBroker(dir, addr string, log *slog.Logger) (*broker, error) {
-	host, service, err := net.SplitHostPort(addr)
+// startBroker starts the broker that the command line asks for, with its data
+// in dir.
+func startBroker(ctx context.Context, s settings, dir string, log *slog.Logger) (broker, error) {
+	if s.kafka {
+		return startKafka(ctx, dir, log)
+	}
+	addr, err := freeAddress(ctx, s.natsListen, defaultNATSListen)
 	if err != nil {
-		return nil, fmt.Errorf("set up NATS server: %w", err)
+		return nil, fmt.Errorf("find an address for the NATS server: %w", err)
 	}
-	port, err := strconv.Atoi(service)
-	if err != nil {
-		return nil, fmt.Errorf("set up NATS server: %q: want a port number", addr)
-	}
-	if port == 0 {
-		port = server.RANDOM_PORT // 0 would mean 4222
-	}
-	srv, err := server.NewServer(&server.Options{
-		ServerName:         "ssebridge-demo",
-		Host:               host,
-		Port:               port,
-		JetStream:          true,
-		StoreDir:           dir,
-		JetStreamMaxMemory: 16 << 20,
-		JetStreamMaxStore:  4 * maxBytes,
-		NoSigs:             true, // signals are ours
-	})
-	if err != nil {
-		return nil, fmt.Errorf("set up NATS server: %w", err)
-	}
-	srv.SetLoggerV2(serverLog{log.With("part", "nats-server")}, false, false, false)
-	srv.Start()
-	b := &broker{server: srv}
-	if !srv.ReadyForConnections(brokerStart) {
-		b.Close()
-		return nil, fmt.Errorf("start NATS server in %s: not ready within %s", dir, brokerStart)
-	}
-	if b.conn, err = natsgo.Connect("", natsgo.InProcessServer(srv), natsgo.Name("ssebridge-demo publisher")); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("connect to embedded NATS server: %w", err)
-	}
-	if b.js, err = jetstream.New(b.conn); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("use JetStream of embedded NATS server: %w", err)
-	}
-	return b, nil
-}
-
-// URL is where other processes of this machine reach the server.
-func (b *broker) URL() string { return b.server.ClientURL() }
-
-// Stream makes a stream of the subjects below prefix, or finds the one that an
-// earlier run has left in the same directory.
-func (b *broker) Stream(ctx context.Context, name, prefix string) (jetstream.Stream, error) {
-	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        name,
-		Subjects:    []string{prefix + ".>"},
-		Storage:     jetstream.FileStorage,
-		Discard:     jetstream.DiscardOld,
-		MaxAge:      maxAge,
-		MaxBytes:    maxBytes,
-		AllowDirect: true, // lets the bridge read history without a consumer
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make stream %s: %w", name, err)
-	}
-	return stream, nil
-}
-
-// lastRecord returns the newest record of a subject, nil if there is none.
-func lastRecord(ctx context.Context, stream jetstream.Stream, subject string) ([]byte, error) {
-	msg, err := stream.GetLastMsgForSubject(ctx, subject)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("read last record of %s: %w", subject, err)
-	}
-	return msg.Data, nil
-}
-
-// Close ends the connection and the server, and waits until it is gone.
-func (b *broker) Close() {
-	if b.conn != nil {
-		b.conn.Close()
-	}
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
-}
-
-// serverLog passes on what the server warns of. Its notices are a page of text
-// at every start, which would hide the one line that matters here.
-type serverLog struct{ log *slog.Logger }
-
-var _ server.Logger = serverLog{}
-
-func (l serverLog) Noticef(string, ...any) {}
-func (l serverLog) Debugf(string, ...any)  {}
-func (l serverLog) Tracef(string, ...any)  {}
-
-func (l serverLog) Warnf(format string, v ...any) {
-	l.log.Warn("NATS server warns", "text", fmt.Sprintf(format, v...))
-}
-
-func (l serverLog) Errorf(format string, v ...any) {
-	l.log.Error("NATS server reports an error", "text", fmt.Sprintf(format, v...))
-}
-
-func (l serverLog) Fatalf(format string, v ...any) {
-	l.log.Error("NATS server cannot go on", "text", fmt.Sprintf(format, v...))
+	return startNATS(dir, addr, log)
 }

@@ -9,6 +9,9 @@
 //	page server ───────────────────────────┼──► browser ◄───────┘
 //	                                       ┘
 //
+// With -kafka the broker is a real Kafka instead, another child process, with
+// the topics host and prices. That needs Java, and Maven once to fetch Kafka.
+//
 // It listens on loopback only and needs no network. See -help for its flags.
 package main
 
@@ -55,6 +58,7 @@ type settings struct {
 	natsListen   string // empty: defaultNATSListen or a free port
 	data         string // empty: a directory that is removed at the end
 	bridge       string // empty: the ssebridge beside this executable
+	kafka        bool
 }
 
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
@@ -66,6 +70,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.natsListen, "nats-listen", "", "loopback `address` of the NATS server (default "+defaultNATSListen+", or a free port if that is taken)")
 	flags.StringVar(&s.data, "data", "", "`directory` that keeps the streams from run to run (default: a temporary one)")
 	flags.StringVar(&s.bridge, "bridge", "", "`path` of the ssebridge binary (default: beside this one)")
+	flags.BoolVar(&s.kafka, "kafka", false, "run Kafka instead of a NATS server; needs Java 17 and Maven")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(stderr)
@@ -76,6 +81,9 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	}
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("read flags: %q is not a flag, and there are no other arguments", flags.Arg(0))
+	}
+	if s.kafka && (s.data != "" || s.natsListen != "") {
+		return s, errors.New("read flags: -data and -nats-listen are for the NATS server, not for -kafka")
 	}
 	return s, nil
 }
@@ -103,20 +111,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	natsAddr, err := freeAddress(ctx, s.natsListen, defaultNATSListen)
-	if err != nil {
-		return fmt.Errorf("find an address for the NATS server: %w", err)
-	}
-	b, err := startBroker(dir, natsAddr, log)
+	b, err := startBroker(ctx, s, dir, log)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	host, err := b.Stream(ctx, "HOST", "host")
+	host, err := b.Open(ctx, "host")
 	if err != nil {
 		return err
 	}
-	prices, err := b.Stream(ctx, "PRICES", "prices")
+	prices, err := b.Open(ctx, "prices")
 	if err != nil {
 		return err
 	}
@@ -135,20 +139,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("find an address for the bridge's admin listener: %w", err)
 	}
 	events := &url.URL{Scheme: "http", Host: bridgeAddr, Path: "/events"}
-	handler, err := page(events)
+	handler, err := page(events, b.Kind())
 	if err != nil {
 		return err
 	}
-	bridge := newChild(binary, bridgeEnv(b.URL(), bridgeAddr, adminAddr, origins(pageListener.Addr())), stderr, log)
+	bridge := newChild(binary, bridgeEnv(b, bridgeAddr, adminAddr, origins(pageListener.Addr())), stderr, log)
 
 	return runAll(ctx,
-		func(ctx context.Context) error { return publishHost(ctx, newSeries(b.js, host, log)) },
+		func(ctx context.Context) error { return publishHost(ctx, newSeries(host, log)) },
 		func(ctx context.Context) error {
 			random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-			return publishPrices(ctx, newSeries(b.js, prices, log), newMarket(random))
+			return publishPrices(ctx, newSeries(prices, log), newMarket(random))
 		},
 		func(ctx context.Context) error { return servePage(ctx, pageListener, handler) },
 		bridge.Run,
+		b.Watch,
 		func(ctx context.Context) error {
 			if err := bridge.Start(ctx); err != nil {
 				return err
@@ -156,7 +161,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			if err := waitFor(ctx, bridgeAddr); err != nil {
 				return err
 			}
-			if err := welcome(stdout, pageListener.Addr(), events, b.URL(), dir); err != nil {
+			if err := welcome(stdout, pageListener.Addr(), events, b.Address(), dir); err != nil {
 				return fmt.Errorf("print the address: %w", err)
 			}
 			<-ctx.Done()
@@ -174,7 +179,7 @@ func welcome(w io.Writer, pageAddr net.Addr, events *url.URL, broker, dir string
   Go on exactly where that stopped, with the last id it printed:
     curl -N -H 'Last-Event-ID: <id>' '%[2]s?subject=prices.>'
 
-  The streams HOST and PRICES are at %s, kept in %s.
+  The broker with the streams host and prices is at %s, its data in %s.
   Ctrl-C ends everything.
 
 `, pageAddr, events, broker, dir)

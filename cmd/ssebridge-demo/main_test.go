@@ -79,7 +79,7 @@ func demoArgs(t *testing.T) []string {
 }
 
 // patience bounds every wait of these tests for something that must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // watch is a writer whose readers wait for what is written to it.
 type watch struct{ lines chan string }

@@ -18,9 +18,10 @@ import (
 //go:embed static
 var static embed.FS
 
-// page serves the page that follows the bridge at events, an absolute URL. The
-// page has an origin of its own, so the bridge must allow that origin.
-func page(events *url.URL) (http.Handler, error) {
+// page serves the page that follows the bridge at events, an absolute URL. It
+// says what kind of broker is behind. The page has an origin of its own, so the
+// bridge must allow that origin.
+func page(events *url.URL, kind string) (http.Handler, error) {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
 		return nil, fmt.Errorf("open the page: %w", err)
@@ -30,7 +31,7 @@ func page(events *url.URL) (http.Handler, error) {
 		return nil, fmt.Errorf("parse the page: %w", err)
 	}
 	var html bytes.Buffer
-	if err := index.Execute(&html, struct{ Events string }{events.String()}); err != nil {
+	if err := index.Execute(&html, struct{ Events, Broker string }{events.String(), kind}); err != nil {
 		return nil, fmt.Errorf("fill in the page: %w", err)
 	}
 	policy := "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +

@@ -12,7 +12,7 @@ import (
 
 func servedPage(t *testing.T) http.Handler {
 	t.Helper()
-	handler, err := page(&url.URL{Scheme: "http", Host: "127.0.0.1:8480", Path: "/events"})
+	handler, err := page(&url.URL{Scheme: "http", Host: "127.0.0.1:8480", Path: "/events"}, "JetStream")
 	if err != nil {
 		t.Fatal(err)
 	}

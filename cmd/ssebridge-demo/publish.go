@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // The pace of the two streams, and how long one publish may take.
@@ -18,27 +15,34 @@ const (
 	publishTimeout = 5 * time.Second
 )
 
+// history is where the records of one stream are kept.
+type history interface {
+	// Last returns the newest record of a subject, nil if there is none.
+	Last(ctx context.Context, subject string) ([]byte, error)
+	// Append stores the record of a subject that has this running number.
+	Append(ctx context.Context, subject string, number uint64, data []byte) error
+}
+
 // series publishes the records of one stream. Every record carries, as "n", its
 // running number on its subject, 1 for the first: who follows a subject sees at
 // once whether a record is missing or came twice. Numbers go on where an earlier
 // run in the same data directory stopped. A series is used by one goroutine.
 type series struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
-	log    *slog.Logger
-	last   map[string]uint64 // by subject, the number of its newest record
+	history history
+	log     *slog.Logger
+	last    map[string]uint64 // by subject, the number of its newest record
 
 	broken bool // the last publish failed; it is logged once
 }
 
-func newSeries(js jetstream.JetStream, stream jetstream.Stream, log *slog.Logger) *series {
-	return &series{js: js, stream: stream, log: log, last: map[string]uint64{}}
+func newSeries(h history, log *slog.Logger) *series {
+	return &series{history: h, log: log, last: map[string]uint64{}}
 }
 
 // Open finds the last number of a subject. It returns the record that bears it,
 // nil if there is none.
 func (s *series) Open(ctx context.Context, subject string) ([]byte, error) {
-	data, err := lastRecord(ctx, s.stream, subject)
+	data, err := s.history.Last(ctx, subject)
 	if err != nil || data == nil {
 		return nil, err
 	}
@@ -53,14 +57,12 @@ func (s *series) Open(ctx context.Context, subject string) ([]byte, error) {
 }
 
 // Publish sends the next record of a subject. A number is used up only when the
-// server has stored the record; a record that was stored while its confirmation
-// got lost is not stored again, because its id repeats.
+// broker has confirmed the record, so none is ever skipped.
 func (s *series) Publish(ctx context.Context, subject string, encode func(number uint64) []byte) {
 	number := s.last[subject] + 1
 	within, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	_, err := s.js.Publish(within, subject, encode(number), jetstream.WithMsgID(subject+"/"+strconv.FormatUint(number, 10)))
-	if err != nil {
+	if err := s.history.Append(within, subject, number, encode(number)); err != nil {
 		if ctx.Err() == nil && !s.broken {
 			s.log.Error("cannot publish", "subject", subject, "error", err)
 		}

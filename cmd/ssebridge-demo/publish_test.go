@@ -10,14 +10,14 @@ import (
 )
 
 // openPrices starts a broker over dir with the stream of prices.
-func openPrices(t *testing.T, dir string) (*broker, jetstream.Stream) {
+func openPrices(t *testing.T, dir string) (*natsBroker, jetstream.Stream) {
 	t.Helper()
-	b, err := startBroker(dir, "127.0.0.1:0", discard())
+	b, err := startNATS(dir, "127.0.0.1:0", discard())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	stream, err := b.Stream(t.Context(), "PRICES", "prices")
+	stream, err := b.Stream(t.Context(), "prices")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestNumbersHaveNoHoleOverRestarts(t *testing.T) {
 	published := 0
 	for run := range 2 {
 		b, stream := openPrices(t, dir)
-		s := newSeries(b.js, stream, discard())
+		s := newSeries(natsStream{b.js, stream}, discard())
 		m := newMarket(rand.New(rand.NewPCG(1, 2)))
 		for _, symbol := range m.Symbols() {
 			if _, err := s.Open(t.Context(), priceSubject(symbol)); err != nil {
@@ -90,7 +90,7 @@ func TestNumbersHaveNoHoleOverRestarts(t *testing.T) {
 // stored, its number must not be skipped.
 func TestANumberIsStoredOnce(t *testing.T) {
 	b, stream := openPrices(t, t.TempDir())
-	s := newSeries(b.js, stream, discard())
+	s := newSeries(natsStream{b.js, stream}, discard())
 	encode := func(number uint64) []byte { return quote{Number: number}.encode() }
 
 	lost, cancel := context.WithCancel(t.Context())
