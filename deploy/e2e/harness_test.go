@@ -37,6 +37,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/ssebridge/ssebridge/sources/kafka/kafkatest"
 )
 
 // patience bounds every wait of this package. It is generous, because test
@@ -57,6 +59,7 @@ func runTests(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	buildDir = dir
 	code := m.Run()
+	kafkatest.StopShared()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
