@@ -203,7 +203,7 @@ func (r *chunkReader) fetch(ctx context.Context, from int64) (*fetched, error) {
 		r.raw += len(f.records)
 		return f, nil
 	}
-	return nil, fmt.Errorf("Fetch: no answer for the partition: %w", bridge.ErrUnavailable)
+	return nil, fmt.Errorf("fetch: no answer for the partition: %w", bridge.ErrUnavailable)
 }
 
 // add takes over what was fetched and moves the chunk's end.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -133,7 +132,7 @@ func createOn(t testing.TB, k *kafkatest.Cluster, topic string, nodes ...*kafkat
 	ct.ReplicaAssignment = append(ct.ReplicaAssignment, a)
 	for name, value := range map[string]string{"unclean.leader.election.enable": "true", "min.insync.replicas": "1"} {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
-		c.Name, c.Value = name, kadm.StringPtr(value)
+		c.Name, c.Value = name, new(value)
 		ct.Configs = append(ct.Configs, c)
 	}
 	r.Topics = append(r.Topics, ct)

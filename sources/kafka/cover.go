@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -50,9 +51,7 @@ func (a *asker) covers(ctx context.Context, v *view, offsets map[int32]int64) (m
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		for p, c := range got {
-			out[p] = c
-		}
+		maps.Copy(out, got)
 		return nil
 	})
 	return out, err
@@ -92,7 +91,7 @@ func (a *asker) cover(ctx context.Context, v *view, broker int32, partitions []i
 	}
 	for _, p := range partitions {
 		if _, ok := out[p]; !ok {
-			return nil, fmt.Errorf("Fetch: no answer for topic %q partition %d: %w", v.topic, p, bridge.ErrUnavailable)
+			return nil, fmt.Errorf("fetch: no answer for topic %q partition %d: %w", v.topic, p, bridge.ErrUnavailable)
 		}
 	}
 	return out, nil
@@ -108,7 +107,7 @@ func (a *asker) fetch(ctx context.Context, broker int32, limits fetchLimits, top
 	}
 	whole, parts, err := decodeFetch(d, version)
 	if err != nil {
-		return nil, fmt.Errorf("Fetch from broker %d: %w: %w", broker, err, bridge.ErrUnavailable)
+		return nil, fmt.Errorf("fetch from broker %d: %w: %w", broker, err, bridge.ErrUnavailable)
 	}
 	if whole != codeNone {
 		return nil, &CodeError{"Fetch", topic.name, topic.partitions[0].index, int16(whole)}

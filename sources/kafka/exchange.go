@@ -44,7 +44,7 @@ var (
 )
 
 // ApiKey implements [protocol.Message].
-func (x *exchange) ApiKey() protocol.ApiKey { //nolint:revive // the interface names it so
+func (x *exchange) ApiKey() protocol.ApiKey {
 	return protocol.ApiKey(x.api.key)
 }
 

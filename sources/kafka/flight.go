@@ -55,13 +55,6 @@ func (f *flight[T]) do(ctx context.Context, ask func(context.Context) (T, error)
 	}
 }
 
-// busy reports whether a question is under way.
-func (f *flight[T]) busy() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now != nil
-}
-
 // enter finds the call to wait for. If it is ours, we put its question, when
 // the call before it, if any, has ended.
 func (f *flight[T]) enter() (c, before *call[T], ours bool) {
@@ -88,38 +81,4 @@ func (f *flight[T]) leave(c *call[T]) {
 	}
 	f.mu.Unlock()
 	close(c.done)
-}
-
-// flights are flights by key.
-type flights[K comparable, T any] struct {
-	mu    sync.Mutex
-	byKey map[K]*keyed[T]
-}
-
-type keyed[T any] struct {
-	flight[T]
-	callers int
-}
-
-// do is like [flight.do] for the question that key stands for.
-func (fs *flights[K, T]) do(ctx context.Context, key K, ask func(context.Context) (T, error)) (T, error) {
-	fs.mu.Lock()
-	if fs.byKey == nil {
-		fs.byKey = map[K]*keyed[T]{}
-	}
-	f := fs.byKey[key]
-	if f == nil {
-		f = &keyed[T]{}
-		fs.byKey[key] = f
-	}
-	f.callers++
-	fs.mu.Unlock()
-	defer func() {
-		fs.mu.Lock()
-		defer fs.mu.Unlock()
-		if f.callers--; f.callers == 0 {
-			delete(fs.byKey, key)
-		}
-	}()
-	return f.do(ctx, ask)
 }

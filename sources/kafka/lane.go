@@ -253,7 +253,7 @@ func (l *lane) request(ctx context.Context, topics []fetchTopic, wait time.Durat
 		err = errors.New(whole.String())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Fetch from broker %d: %w: %w", l.broker, err, bridge.ErrUnavailable)
+		return nil, fmt.Errorf("fetch from broker %d: %w: %w", l.broker, err, bridge.ErrUnavailable)
 	}
 	return parts, nil
 }

@@ -52,7 +52,7 @@ func (c *Cluster) Brokers() []string { return c.brokers }
 // Start runs a cluster for the length of a test.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ssebridge-kafkatest-") // not the test's: its name may be too long for Kafka
+	dir, err := os.MkdirTemp("", "ssebridge-kafkatest-") //nolint:usetesting // brokers may still write to it when the test's own is removed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func Shared(t testing.TB) *Cluster {
 	if shared.cluster == nil && shared.err == nil {
 		if there := os.Getenv("SSEBRIDGE_TEST_KAFKA"); there != "" {
 			shared.cluster = &Cluster{brokers: strings.Split(there, ",")}
-		} else if shared.dir, shared.err = os.MkdirTemp("", "ssebridge-kafkatest-"); shared.err == nil {
+		} else if shared.dir, shared.err = os.MkdirTemp("", "ssebridge-kafkatest-"); shared.err == nil { //nolint:usetesting // it outlives the test
 			shared.cluster, shared.err = start(Options{}, shared.dir)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,7 +132,7 @@ func (n *Node) ready() error {
 		if err == nil && m.Cluster != n.cluster.ID {
 			return fmt.Errorf("%s is another cluster, %q", n.Address, m.Cluster)
 		}
-		if err == nil && len(m.Brokers) > 0 && len(n.voters) == 1 || err == nil && contains(m.Brokers.NodeIDs(), n.ID) {
+		if err == nil && len(m.Brokers) > 0 && len(n.voters) == 1 || err == nil && slices.Contains(m.Brokers.NodeIDs(), n.ID) {
 			return nil
 		}
 		select {
@@ -143,15 +144,6 @@ func (n *Node) ready() error {
 		case <-time.After(50 * time.Millisecond): // between two questions
 		}
 	}
-}
-
-func contains(ids []int32, id int32) bool {
-	for _, i := range ids {
-		if i == id {
-			return true
-		}
-	}
-	return false
 }
 
 // Start starts the node again on its ports and data, and returns when it answers.

@@ -33,7 +33,7 @@ func (c *Cluster) Topic(t testing.TB, partitions, replicas int, configs ...strin
 // when it has leaders.
 func (c *Cluster) Create(t testing.TB, name string, partitions, replicas int, configs ...string) {
 	t.Helper()
-	settings := map[string]*string{"max.message.bytes": kadm.StringPtr("67108864")}
+	settings := map[string]*string{"max.message.bytes": new("67108864")}
 	for i := 0; i+1 < len(configs); i += 2 {
 		settings[configs[i]] = &configs[i+1]
 	}
