@@ -154,7 +154,9 @@ func (l *link) down(err error) {
 	l.mu.Lock()
 	l.err = err
 	l.mu.Unlock()
-	l.cluster.log.Info("nats connection is down", "connection", l.name, "error", err)
+	if err != nil { // otherwise it was closed here
+		l.cluster.log.Info("nats connection is down", "connection", l.name, "error", err)
+	}
 	l.cluster.notify()
 }
 
