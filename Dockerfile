@@ -13,7 +13,7 @@ FROM scratch
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ssebridge" \
-      org.opencontainers.image.description="Serves NATS JetStream streams as Server-Sent Events that resume exactly" \
+      org.opencontainers.image.description="Serves NATS JetStream streams and Kafka topics as Server-Sent Events that resume exactly" \
       org.opencontainers.image.source="https://github.com/ssebridge/ssebridge" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
