@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -78,6 +79,47 @@ func TestFigures(t *testing.T) {
 			size.bytes, median(ours), median(theirs), slices.Min(ours), slices.Max(ours), slices.Min(theirs), slices.Max(theirs),
 			rate, rate*float64(size.bytes)/1e6)
 	}
+}
+
+// TestIdleFigures prints what following costs while nothing happens.
+func TestIdleFigures(t *testing.T) {
+	if os.Getenv("SSEBRIDGE_TEST_FIGURES") == "" {
+		t.Skip("to print the figures, set SSEBRIDGE_TEST_FIGURES=1 and use -v")
+	}
+	k := kafkatest.Shared(t)
+	for _, n := range []int{1, 10, 12, 100, 500} {
+		topic := k.Topic(t, n, 1)
+		before := runtime.NumGoroutine()
+		c := runCluster(t, Options{Brokers: k.Brokers()})
+		s, err := NewSource(c, SourceOptions{Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := follow(t, s)
+		live.until(t, "Reading", func() bool {
+			return slices.ContainsFunc(live.changes, func(c bridge.Change) bool { return c.Kind == bridge.Reading })
+		})
+		used := cpu(t)
+		if err := sleep(t.Context(), 4*time.Second); err != nil { // what is measured is that time
+			t.Fatal(err)
+		}
+		used = cpu(t) - used
+		r, err := s.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d partitions: %d live connections made, %d goroutines, %.2f%% of a processor, ids of %d bytes, %d when offsets reach 1e9",
+			n, c.live.dials.Load(), runtime.NumGoroutine()-before, 100*used.Seconds()/4, r.IDBytes("orders"), bigID(r))
+	}
+}
+
+// bigID is how long ids become when offsets are large.
+func bigID(r CheckReport) int {
+	r.End = r.End.Clone()
+	for i := range r.End.Places {
+		r.End.Places[i].Offset = 1e9
+	}
+	return r.IDBytes("orders")
 }
 
 func median(x []float64) float64 {

@@ -105,12 +105,12 @@ func (a *asker) fetch(ctx context.Context, broker int32, limits fetchLimits, top
 	if err != nil {
 		return nil, err
 	}
-	whole, parts, err := decodeFetch(d, version)
+	got, err := decodeFetch(d, version)
 	if err != nil {
 		return nil, fmt.Errorf("fetch from broker %d: %w: %w", broker, err, bridge.ErrUnavailable)
 	}
-	if whole != codeNone {
-		return nil, &CodeError{"Fetch", topic.name, topic.partitions[0].index, int16(whole)}
+	if got.err != codeNone {
+		return nil, &CodeError{"Fetch", topic.name, topic.partitions[0].index, int16(got.err)}
 	}
-	return parts, nil
+	return got.parts, nil
 }

@@ -1,5 +1,7 @@
 package kafka
 
+import "time"
+
 // noEpoch stands for a leader epoch that is not known or not to be checked.
 const noEpoch int32 = -1
 
@@ -80,10 +82,19 @@ func appendFetch(e *encoder, version int16, limits fetchLimits, topics []fetchTo
 	e.tags()
 }
 
-// decodeFetch reads an answer: the error of the whole, and the partitions.
-func decodeFetch(d *decoder, version int16) (whole code, out []fetched, err error) {
-	d.int32() // throttle_time_ms
-	whole = code(d.int16())
+// fetchAnswer is a whole answer.
+type fetchAnswer struct {
+	// throttle is how long the broker wants to hear nothing of us, by its quotas: it
+	// will not read what is sent before.
+	throttle time.Duration
+	err      code
+	parts    []fetched
+}
+
+// decodeFetch reads an answer.
+func decodeFetch(d *decoder, version int16) (a fetchAnswer, err error) {
+	a.throttle = time.Duration(d.int32()) * time.Millisecond
+	a.err = code(d.int16())
 	d.int32() // session_id
 	d.array(func() {
 		var name string
@@ -107,10 +118,10 @@ func decodeFetch(d *decoder, version int16) (whole code, out []fetched, err erro
 					f.divergence = epochEnd{partition: f.partition, epoch: d.int32(), end: d.int64()}
 				}
 			})
-			out = append(out, f)
+			a.parts = append(a.parts, f)
 		})
 		d.tags(nil)
 	})
 	d.tags(nil)
-	return whole, out, d.err()
+	return a, d.err()
 }

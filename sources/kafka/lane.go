@@ -22,6 +22,8 @@ const (
 	// earlyPause is the wait after a fetch that came back at once with nothing. A
 	// broker does so for a place above what it shows yet.
 	earlyPause = 50 * time.Millisecond
+	// throttleMost bounds what a broker may ask for by its quotas.
+	throttleMost = 30 * time.Second
 
 	partitionBytes = 1 << 20 // of one partition in a fetch, though a first batch comes whole
 	fetchBytes     = 8 << 20 // of a whole fetch
@@ -61,6 +63,8 @@ type lane struct {
 	broker  int32
 	wake    chan struct{} // capacity 1: there are wants
 	buffer  []byte        // for the next response, if nobody reads it any more
+	// throttle is how long the broker wants no more requests, by the last answer.
+	throttle time.Duration
 
 	mu    sync.Mutex
 	wants map[*tail]map[int32]want
@@ -154,6 +158,9 @@ func (l *lane) run(ctx context.Context) {
 			t.hand(d)
 		}
 		late = !l.handedBack(ctx, deliveries)
+		if l.throttle > 0 && sleep(ctx, l.throttle) != nil {
+			return
+		}
 	}
 }
 
@@ -237,6 +244,7 @@ func (l *lane) sort(parts []fetched, owners map[address]*tail, wants map[*tail]m
 
 // request puts one fetch.
 func (l *lane) request(ctx context.Context, topics []fetchTopic, wait time.Duration) ([]fetched, error) {
+	l.throttle = 0
 	limits := fetchLimits{isolation: l.cluster.opt.isolation(), waitMs: int32(wait / time.Millisecond), bytes: fetchBytes}
 	if cap(l.buffer) > 2*fetchBytes {
 		l.buffer = nil
@@ -248,12 +256,13 @@ func (l *lane) request(ctx context.Context, topics []fetchTopic, wait time.Durat
 	if err != nil {
 		return nil, err
 	}
-	whole, parts, err := decodeFetch(d, version)
-	if err == nil && whole != codeNone {
-		err = errors.New(whole.String())
+	got, err := decodeFetch(d, version)
+	if err == nil && got.err != codeNone {
+		err = errors.New(got.err.String())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch from broker %d: %w: %w", l.broker, err, bridge.ErrUnavailable)
 	}
-	return parts, nil
+	l.throttle = min(got.throttle, throttleMost)
+	return got.parts, nil
 }

@@ -262,8 +262,8 @@ func FuzzResponses(f *testing.F) {
 		for version := int16(8); version <= 13; version++ {
 			for _, flexible := range []bool{false, true} {
 				d := func() *decoder { return &decoder{b: raw, flexible: flexible} }
-				if _, parts, err := decodeFetch(d(), version); err == nil && len(parts) > len(raw) {
-					t.Fatalf("%d partitions in %d bytes", len(parts), len(raw))
+				if got, err := decodeFetch(d(), version); err == nil && len(got.parts) > len(raw) {
+					t.Fatalf("%d partitions in %d bytes", len(got.parts), len(raw))
 				}
 				_, _ = decodeMetadata(d(), version)
 				_, _ = decodeListOffsets(d())
