@@ -259,6 +259,14 @@ func (t *tail) look(ctx context.Context, v *view) error {
 		t.out.Change(bridge.Change{Kind: bridge.Doubted})
 	}
 	t.leader = v.epoch
+	subjects := v.subjects
+	if len(t.s.opt.Filter) > 0 {
+		subjects = t.s.opt.Filter
+	}
+	if t.subjects == nil || !slices.Equal(subjects, t.subjects) {
+		t.subjects = append([]string{}, subjects...)
+		t.out.Change(bridge.Change{Kind: bridge.Spaced, Subjects: slices.Clone(subjects)})
+	}
 	if !t.started {
 		end, err := t.s.live.endPlace(ctx, v)
 		if err != nil {
@@ -269,14 +277,6 @@ func (t *tail) look(ctx context.Context, v *view) error {
 			t.last = v.lastTime
 		}
 		t.out.Change(bridge.Change{Kind: bridge.Started, Position: t.pos.Clone()})
-	}
-	subjects := v.subjects
-	if len(t.s.opt.Filter) > 0 {
-		subjects = t.s.opt.Filter
-	}
-	if t.subjects == nil || !slices.Equal(subjects, t.subjects) {
-		t.subjects = append([]string{}, subjects...)
-		t.out.Change(bridge.Change{Kind: bridge.Spaced, Subjects: slices.Clone(subjects)})
 	}
 	return nil
 }
