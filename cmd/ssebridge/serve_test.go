@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,6 +44,28 @@ func TestSettingsReachTheHandler(t *testing.T) {
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("got  %+v\nwant %+v", o, want)
+	}
+}
+
+// The same for what a cluster is reached by: a password that stays behind looks
+// like a broker that refuses.
+func TestKafkaSettingsReachTheCluster(t *testing.T) {
+	setenv(t, "AUTH=none", "STREAMS=a=kafka@eu:a", "KAFKA_EU_BROKERS=h:9092", "KAFKA_EU_TLS=true", "KAFKA_EU_TLS_CA=ca", "KAFKA_EU_TLS_CERT=cert", "KAFKA_EU_TLS_KEY=key",
+		"KAFKA_EU_SASL_MECHANISM=PLAIN", "KAFKA_EU_SASL_USERNAME=user", "KAFKA_EU_SASL_PASSWORD=password", "KAFKA_EU_CLIENT_ID=me", "KAFKA_EU_ISOLATION=read_uncommitted")
+	c, _ := readConfig() // its certificates are none
+	o := c.Kafka[0].options(slog.New(slog.DiscardHandler))
+	v := reflect.ValueOf(o)
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && v.Field(i).IsZero() {
+			t.Errorf("kafka.Options.%s is not set", f.Name)
+		}
+	}
+	got := []string{o.TLSCA(), o.TLSCert(), o.TLSKey(), o.Password(), o.Username, o.Mechanism, o.ClientID, o.Isolation}
+	if want := []string{"ca", "cert", "key", "password", "user", "PLAIN", "me", "read_uncommitted"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if o := (&KafkaConfig{}).options(slog.New(slog.DiscardHandler)); o.Password != nil || o.TLSCA != nil {
+		t.Error("a secret that is not set is one")
 	}
 }
 
