@@ -196,8 +196,8 @@ func (c *catchUp) verify(ctx context.Context) (step, error) {
 		c.connected()
 	}
 	if c.f.sub.Unreadable && c.fresh {
-		for i := range c.streams {
-			c.unreadable(i)
+		if err := c.unreadable(); err != nil {
+			return 0, err
 		}
 	}
 	c.fresh = false
@@ -350,12 +350,29 @@ func (c *catchUp) connected() {
 	c.put(bridge.Event{Kind: bridge.ConnectedEvent, Connected: &body, Retry: c.f.sub.Retry}, !c.f.sub.Unreadable)
 }
 
-// unreadable tells that the client's id said nothing about a stream, and where
-// it begins instead.
-func (c *catchUp) unreadable(i int) {
-	c.put(bridge.Event{Kind: bridge.LossEvent, Stream: c.own[i].Stream, Finding: &bridge.Finding{
-		Reason: bridge.UnreadableID, Partition: bridge.AllPartitions, To: bridge.UnknownOffset, Next: c.own[i].Position.Clone(),
-	}}, true)
+// unreadable tells for each stream that the client's id said nothing about it,
+// and where it begins instead. Only the last of them gives the client an id: a
+// cut before it must find the unreadable one again.
+func (c *catchUp) unreadable() error {
+	for i, s := range c.streams {
+		fd := bridge.Finding{
+			Reason: bridge.UnreadableID, Partition: bridge.AllPartitions, To: bridge.UnknownOffset, Next: c.own[i].Position.Clone(),
+		}
+		fail := c.policy(s) == bridge.ResetFail
+		c.put(bridge.Event{Kind: bridge.LossEvent, Stream: s.Name(), Finding: &fd}, i == len(c.streams)-1 && !fail)
+		if fail {
+			return &bridge.ResetError{Stream: s.Name(), Finding: fd}
+		}
+	}
+	return nil
+}
+
+// policy says where this client goes on after an open reset of a stream.
+func (c *catchUp) policy(s *bridge.Stream) bridge.OnReset {
+	if c.f.sub.OnReset != "" {
+		return c.f.sub.OnReset
+	}
+	return s.OnReset()
 }
 
 // tell applies the findings of one stream, each with its own event and id.
@@ -368,10 +385,7 @@ func (c *catchUp) tell(ctx context.Context, i int) error {
 		}
 		st.leaps = false // what follows is judged from another place
 		if fd.Open {
-			policy := c.f.sub.OnReset
-			if policy == "" {
-				policy = s.OnReset()
-			}
+			policy := c.policy(s)
 			if policy == bridge.ResetFail {
 				c.put(bridge.Event{Kind: bridge.LossEvent, Stream: s.Name(), Finding: &fd}, true)
 				return &bridge.ResetError{Stream: s.Name(), Finding: fd}

@@ -174,7 +174,28 @@ func TestUnreadableID(t *testing.T) {
 		if e := simDecode(units[0]); e.resume != "reset" || e.streams != "[j:reset k:reset]" || e.id != "" {
 			t.Errorf("first block is %+v, want a reset without an id", e)
 		}
+		// A cut between the two must find the unreadable id again, or the second
+		// stream would begin anew without a word.
+		if first, last := simDecode(units[1]), simDecode(units[2]); first.id != "" || last.id == "" {
+			t.Errorf("resets have the ids %q and %q, want one on the last only", first.id, last.id)
+		}
 		c.expect(second, "data j/0@1 1", "caught-up")
+	})
+}
+
+// Who would rather fail than begin anew does not begin anew because of an id
+// that nobody can read.
+func TestUnreadableIDFailsWhoAsksForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js)
+		c := r.follow(bridge.Subscription{Unreadable: true, OnReset: bridge.ResetFail})
+		units, err := c.Next(t.Context())
+		if reset, ok := errors.AsType[*bridge.ResetError](err); !ok || reset.Finding.Reason != bridge.UnreadableID {
+			t.Errorf("ended with %v, want a reset error", err)
+		}
+		if n := len(units); n != 2 || simDecode(units[n-1]).id != "" {
+			t.Errorf("%d blocks, want connected and the reset, without an id", n)
+		}
 	})
 }
 
