@@ -19,8 +19,9 @@ type PartitionReport struct {
 	End    Offset    // end of the log, also behind an open transaction; [UnknownOffset]: not known
 	Asked  time.Time // when the broker told End; zero: not known
 	Leader string    // the broker's own name of the server that leads it; empty: not known
-	// Err is the last error of reading this partition, and ErrAt its time. It stays
-	// after reading goes on, until there is another; nil: none yet.
+	// Err is why the partition could not be read when that was last tried, and
+	// ErrAt when that was, if it is known. A source may keep both after reading
+	// goes on; nil: nothing was wrong.
 	Err   error
 	ErrAt time.Time
 	// OpenTransaction is since when the reader has waited at a transaction that is
