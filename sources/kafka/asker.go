@@ -35,7 +35,7 @@ type asker struct {
 // ground is what most verdicts need: who leads, and where the log begins.
 type ground struct {
 	*view
-	firsts []int64
+	firsts []int64 // by partition; -1 where it was not asked for
 }
 
 type endKey struct {
@@ -83,6 +83,28 @@ func (a *asker) look(ctx context.Context) (*ground, error) {
 		a.last.Store(g)
 		return g, nil
 	})
+}
+
+// lookAt is look for some partitions only (nil: all): the leaders of others need
+// not be there. It is not shared, and does not insist.
+func (a *asker) lookAt(ctx context.Context, wanted []int32) (*ground, error) {
+	if wanted == nil {
+		return a.look(ctx)
+	}
+	v, err := a.view(ctx, anyBroker)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range wanted {
+		if int(p) >= len(v.parts) {
+			return nil, &CodeError{"Metadata", v.topic, p, int16(codeUnknownTopic)}
+		}
+	}
+	firsts, err := a.offsets(ctx, v, earliest, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return &ground{v, firsts}, nil
 }
 
 // insist repeats what met a change of leaders, until they have settled.

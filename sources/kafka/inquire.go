@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
+	"maps"
+	"sync"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -17,50 +19,99 @@ type inquiry struct {
 // outcome is the answer.
 type outcome struct {
 	inquiry
-	err      error
+	err      error // there is none
 	view     *view
 	start    bridge.Position // where live begins, if it had not
 	findings []bridge.Finding
 	judged   map[int32]judgement
+	unjudged error // why places in doubt are missing from judged
 }
 
 // inquire asks the brokers what a tail wants to know.
 func (s *Source) inquire(ctx context.Context, q inquiry) (o outcome) {
-	o.inquiry = q
 	a := s.live
-	o.err = a.insist(ctx, func(ctx context.Context) error {
+	err := a.insist(ctx, func(ctx context.Context) error {
 		o = outcome{inquiry: q}
-		if q.started && len(q.doubted) == 0 {
-			v, err := a.view(ctx, anyBroker)
+		if !q.started {
+			g, err := a.look(ctx)
 			if err != nil {
 				return err
 			}
-			if o.view = v; v.same(q.pos) {
-				return nil
-			}
-		}
-		g, err := a.look(ctx)
-		if err != nil {
-			return err
-		}
-		o.view = g.view
-		if !q.started {
+			o.view = g.view
 			o.start, err = a.end(ctx, g)
 			return err
 		}
-		if !g.same(q.pos) {
-			return a.remade(ctx, g, &o)
-		}
-		if g, o.judged, err = a.settled(ctx, g, q.pos, q.doubted); err != nil {
+		v, err := a.view(ctx, anyBroker)
+		if err != nil {
 			return err
 		}
-		o.view = g.view
-		if o.findings, err = a.findings(ctx, g, q.pos, o.judged); err != nil {
-			return err
+		if o.view = v; !v.same(q.pos) {
+			return a.remade(ctx, &o)
 		}
-		return a.choose(ctx, g, o.findings)
+		a.judgeByLeader(ctx, &o)
+		return nil
 	})
+	o.err = err
 	return o
+}
+
+// judgeByLeader judges the places in doubt, those of each leader by themselves: a
+// leader that is away holds up only its own.
+func (a *asker) judgeByLeader(ctx context.Context, o *outcome) {
+	byLeader := map[int32][]int32{}
+	for _, p := range o.doubted {
+		if int(p) >= len(o.view.parts) {
+			continue
+		}
+		l, err := o.view.leader(p)
+		if err != nil {
+			o.unjudged = err
+			continue
+		}
+		byLeader[l.broker] = append(byLeader[l.broker], p)
+	}
+	o.judged = map[int32]judgement{}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, partitions := range byLeader {
+		wg.Go(func() {
+			js, findings, err := a.judgeSome(ctx, o.pos, partitions)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				o.unjudged = err
+			}
+			maps.Copy(o.judged, js)
+			o.findings = append(o.findings, findings...)
+		})
+	}
+	wg.Wait()
+}
+
+func (a *asker) judgeSome(ctx context.Context, pos bridge.Position, partitions []int32) (js map[int32]judgement, findings []bridge.Finding, err error) {
+	err = a.insist(ctx, func(ctx context.Context) error {
+		g, err := a.lookAt(ctx, partitions)
+		if err != nil {
+			return err
+		}
+		if !g.same(pos) {
+			return &CodeError{"Metadata", g.topic, -1, int16(codeInconsistentID)} // the next inquiry sees it
+		}
+		var judged map[int32]judgement
+		if g, judged, err = a.settled(ctx, g, pos, partitions); err != nil {
+			return err
+		}
+		found, err := a.findings(ctx, g, pos, judged)
+		if err != nil {
+			return err
+		}
+		if err := a.choose(ctx, g, found); err != nil {
+			return err
+		}
+		js, findings = judged, found
+		return nil
+	})
+	return js, findings, err
 }
 
 // end is where live begins: by read_committed before the first open transaction,
@@ -94,11 +145,18 @@ func (a *asker) end(ctx context.Context, g *ground) (bridge.Position, error) {
 }
 
 // remade finds that the topic is another one, and where to go on.
-func (a *asker) remade(ctx context.Context, g *ground, o *outcome) error {
-	g, err := a.confirmed(ctx, g)
+func (a *asker) remade(ctx context.Context, o *outcome) error {
+	g, err := a.look(ctx)
 	if err != nil {
 		return err
 	}
+	if g.same(o.pos) {
+		return &CodeError{"Metadata", g.topic, 0, int16(codeInconsistentID)} // brokers disagree: ask again
+	}
+	if g, err = a.confirmed(ctx, g); err != nil {
+		return err
+	}
+	o.view = g.view
 	f := g.recreated(o.pos)
 	if a.source.opt.OnReset == bridge.ResetNew {
 		if f.Next, err = a.end(ctx, g); err != nil {

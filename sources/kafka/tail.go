@@ -161,11 +161,11 @@ func (t *tail) want(now time.Time) time.Duration {
 	if t.asking {
 		wait = t.s.opt.Poll
 	}
-	if t.view == nil || t.broken {
+	if t.view == nil {
 		return max(wait, 0)
 	}
 	for i, p := range t.parts {
-		if p.wanted != nil || p.doubt || t.answered < p.after {
+		if p.wanted != nil || p.doubt || t.answered < p.after || t.broken && !p.reads {
 			continue
 		}
 		if now.Before(p.rest) {
@@ -215,6 +215,7 @@ func (t *tail) tell() {
 		return
 	}
 	t.reading, t.told = false, err
+	t.broken = t.started // who answers next may be another
 	t.out.Change(bridge.Change{Kind: bridge.Waiting, Err: err})
 }
 
@@ -233,14 +234,17 @@ func (t *tail) apply(ctx context.Context, o outcome) {
 		}
 		t.troubles++
 		t.askAt = now.Add(wait)
-		if errors.Is(o.err, bridge.ErrMissing) {
-			for _, p := range t.parts {
+		for _, p := range t.parts {
+			if p.doubt || errors.Is(o.err, bridge.ErrMissing) { // it is not read while this lasts
 				p.reads = false
 			}
 		}
 		return
 	}
-	t.trouble, t.troubles, t.answered = nil, 0, t.asked
+	t.trouble, t.answered = nil, t.asked
+	if o.unjudged == nil {
+		t.troubles = 0
+	}
 	if t.askAt.IsZero() { // asked for since: not at once again, or a broker that lags were asked all the time
 		t.askAt = now.Add(firstWait)
 	} else {
@@ -256,9 +260,16 @@ func (t *tail) apply(ctx context.Context, o outcome) {
 	t.look(o.view)
 	t.judged(o)
 	for _, p := range t.parts {
-		if p.doubt {
+		if p.doubt && o.unjudged != nil {
+			p.reads = false
+		} else if p.doubt {
 			t.ask()
 		}
+	}
+	if o.unjudged != nil {
+		t.trouble = o.unjudged
+		t.askAt = now.Add(min(firstWait<<min(t.troubles, 10), longestWait))
+		t.troubles++
 	}
 	t.report()
 }
@@ -369,6 +380,10 @@ func (t *tail) consume() []*delivery {
 			if d.err != nil {
 				t.broken = t.broken || p.reads // told once for each time that it had worked
 				t.failed(p, d.err, now)
+				p.doubt = true
+				continue
+			}
+			if t.broken && !p.reads { // a straggler: to be read again when the doubt has been told
 				continue
 			}
 			t.read(p, &got.fetched, now)

@@ -130,7 +130,7 @@ func (a *asker) settled(ctx context.Context, g *ground, pos bridge.Position, wan
 		if err := sleep(ctx, min(beyondPoll, a.source.beyondFor)); err != nil {
 			return nil, nil, err
 		}
-		if g, err = a.look(ctx); err != nil {
+		if g, err = a.lookAt(ctx, wanted); err != nil {
 			return nil, nil, err
 		}
 		if !g.same(pos) || len(g.parts) < len(epochs) {
