@@ -110,6 +110,8 @@ func forbidden(from, to string) string {
 			return ""
 		case area(from) == "bridge":
 			return "bridge imports nothing of ours"
+		case area(ours) == "sources/internal" && strings.HasPrefix(from, "sources/"):
+			return "" // what adapters would otherwise write twice
 		case ours != "bridge" && area(ours) != area(from):
 			return "parts import bridge and never each other"
 		}
@@ -156,6 +158,9 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"sources/nats", module + "/bridge", true},
 		{"sources/nats", "github.com/nats-io/nats.go", true},
 		{"sources/nats", module + "/sources/kafka", false},
+		{"sources/nats", module + "/sources/internal/flight", true},
+		{"sink", module + "/sources/internal/flight", false},
+		{"sources/internal/flight", module + "/sources/nats", false},
 		{"sources/nats", module + "/sources/nats/natstest", false},
 		{"sources/nats", "github.com/nats-io/nats-server/v2/server", false},
 		{"sources/nats/natstest", "github.com/nats-io/nats-server/v2/server", true},

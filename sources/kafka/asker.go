@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sources/internal/flight"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 type asker struct {
 	source *Source
 	link   *link
-	ground flight[*ground]
+	ground flight.Flight[*ground]
 	last   atomic.Pointer[ground]
 
 	mu   sync.Mutex
@@ -66,7 +67,7 @@ func (a *asker) view(ctx context.Context, broker int32) (*view, error) {
 
 // look asks who leads and where the log begins.
 func (a *asker) look(ctx context.Context) (*ground, error) {
-	return a.ground.do(ctx, func(ctx context.Context) (*ground, error) {
+	return a.ground.Do(ctx, func(ctx context.Context) (*ground, error) {
 		var g *ground
 		err := a.insist(ctx, func(ctx context.Context) error {
 			v, err := a.view(ctx, anyBroker)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sources/internal/flight"
 )
 
 // asker asks the leader of one stream, over one of the two connections. Equal
@@ -14,8 +15,8 @@ import (
 type asker struct {
 	source *Source
 	link   *link
-	views  flight[*view]
-	gets   flights[getKey, *storedMessage]
+	views  flight.Flight[*view]
+	gets   flight.Flights[getKey, *storedMessage]
 	last   atomic.Pointer[view]
 }
 
@@ -28,7 +29,7 @@ type getKey struct {
 // view asks for the state of the stream. The answer was given after the call.
 // Streams that cannot be served are an error.
 func (a *asker) view(ctx context.Context) (*view, error) {
-	v, err := a.views.do(ctx, func(ctx context.Context) (*view, error) {
+	v, err := a.views.Do(ctx, func(ctx context.Context) (*view, error) {
 		s := a.source
 		for {
 			asked, reign := time.Now(), s.reign()
@@ -68,7 +69,7 @@ func (a *asker) next(ctx context.Context, o bridge.Offset, filter string) (*stor
 }
 
 func (a *asker) get(ctx context.Context, k getKey) (*storedMessage, error) {
-	m, err := a.gets.do(ctx, k, func(ctx context.Context) (*storedMessage, error) {
+	m, err := a.gets.Do(ctx, k, func(ctx context.Context) (*storedMessage, error) {
 		a.source.stats.gets.Add(1)
 		return a.link.get(ctx, a.source.opt.Stream, getQuestion{Seq: k.seq, NextFor: k.nextFor})
 	})

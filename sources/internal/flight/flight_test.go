@@ -1,4 +1,4 @@
-package nats
+package flight
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 // must not put a thousand questions.
 func TestFlightSharesOnlyAnswersYoungerThanTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f flight[time.Time]
+		var f Flight[time.Time]
 		asked := 0
 		start := time.Now()
 		ask := func(context.Context) (time.Time, error) {
@@ -28,7 +28,7 @@ func TestFlightSharesOnlyAnswersYoungerThanTheCaller(t *testing.T) {
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * time.Millisecond)
 				came := time.Now()
-				begun, err := f.do(t.Context(), ask)
+				begun, err := f.Do(t.Context(), ask)
 				if err != nil || begun.Before(came) {
 					t.Errorf("caller at %v got the answer to a question of %v, error %v", came.Sub(start), begun.Sub(start), err)
 				}
@@ -44,7 +44,7 @@ func TestFlightSharesOnlyAnswersYoungerThanTheCaller(t *testing.T) {
 // A client that hangs up must not take the answer away from those who wait with it.
 func TestFlightOutlivesTheCallerThatAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f flight[int]
+		var f Flight[int]
 		ask := func(ctx context.Context) (int, error) {
 			select {
 			case <-time.After(time.Second):
@@ -62,7 +62,7 @@ func TestFlightOutlivesTheCallerThatAsked(t *testing.T) {
 				if i < 2 {
 					time.AfterFunc(100*time.Millisecond, func() { cancel(gone) })
 				}
-				v, err := f.do(ctx, ask)
+				v, err := f.Do(ctx, ask)
 				if i < 2 && !errors.Is(err, gone) || i >= 2 && (v != 7 || err != nil) {
 					t.Errorf("caller %d got %d, %v", i, v, err)
 				}
@@ -80,12 +80,12 @@ func TestFlightOutlivesTheCallerThatAsked(t *testing.T) {
 // nothing is kept when nobody asks any more.
 func TestFlightsAreByKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var fs flights[int, int]
+		var fs Flights[int, int]
 		start := time.Now()
 		var wg sync.WaitGroup
 		for i := range 30 {
 			wg.Go(func() {
-				v, err := fs.do(t.Context(), i%3, func(context.Context) (int, error) {
+				v, err := fs.Do(t.Context(), i%3, func(context.Context) (int, error) {
 					time.Sleep(time.Second)
 					return i % 3, nil
 				})
