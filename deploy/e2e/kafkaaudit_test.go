@@ -44,6 +44,8 @@ func TestTopicAuditAccusesEveryFault(t *testing.T) {
 	reborn := topicLife{0: {{0, "k", "c0", false}}}
 	const gap = `{"stream":"s","partition":0,"from":0,"to":1,"next":2,"reason":"retention"}`
 	const reset = `{"stream":"s","partition":null,"from":null,"to":null,"next":null,"reason":"recreated"}`
+	rewritten := topicLife{0: {life[0][0], {1, "k", "d1", false}}, 1: life[1]}
+	const rolled = `{"stream":"s","partition":0,"from":1,"to":4,"next":1,"reason":"rolled-back"}`
 	whole := []string{"connected 0 0 {}", "message 1 0 0/0/a0", "message 1 1 1/0/b0", "message 2 1 0/1/a1", "message 5 1 0/4/a4", "message 5 2 1/1/b1", "caught-up 5 2 {}"}
 	with := func(at int, line string) []string {
 		lines := append([]string{}, whole...)
@@ -61,6 +63,12 @@ func TestTopicAuditAccusesEveryFault(t *testing.T) {
 		"reconnected":                         {append(append([]string{}, whole[:3]...), append([]string{"connected 1 1 {}"}, whole[3:]...)...), []topicLife{life}, ""},
 		"a gap":                               {append([]string{"connected 0 0 {}", "gap 2 0 " + gap}, "message 5 0 0/4/a4", "message 5 1 1/0/b0", "message 5 2 1/1/b1"), []topicLife{{0: life[0][2:], 1: life[1]}}, ""},
 		"a reset":                             {append(append([]string{}, whole...), "reset 0 0 "+reset, "message 1 0 0/0/c0"), []topicLife{life, reborn}, ""},
+		"a rollback":                          {append(append([]string{}, whole...), "reset 1 2 "+rolled, "message 2 2 0/1/d1"), []topicLife{life, rewritten}, ""},
+		"a rollback that goes on too early":   {append(append([]string{}, whole...), "reset 0 2 "+rolled), []topicLife{life, rewritten}, "goes on at 1, and its id at 0"},
+		"a rollback that moves another":       {append(append([]string{}, whole...), "reset 1 1 "+rolled), []topicLife{life, rewritten}, "goes back to 1 in partition 1"},
+		"a rollback short of what was seen":   {append(append([]string{}, whole...), "reset 1 2 "+strings.Replace(rolled, `"to":4`, `"to":3`, 1)), []topicLife{life, rewritten}, "had all below 5"},
+		"a rollback that repeats":             {append(append([]string{}, whole...), "reset 1 2 "+rolled, "message 1 2 0/0/a0"), []topicLife{life, rewritten}, "again or out of order"},
+		"a rollback whose rest is lost":       {append(append([]string{}, whole...), "reset 1 2 "+rolled), []topicLife{life, rewritten}, "record 1 of partition 0 (d1) is lost"},
 		"a record is lost":                    {append(append([]string{}, whole[:1]...), whole[3:]...), []topicLife{life}, "is lost"},
 		"the last is lost":                    {whole[:5], []topicLife{life}, "is lost"},
 		"an id passes over a record":          {with(1, "message 1 1 0/0/a0"), []topicLife{life}, "record 0 of partition 1 (b0) is lost"},

@@ -106,11 +106,13 @@ type topicLoss struct {
 //     or not what the broker has at this offset
 //   - an id that is not the position behind its event, in any partition
 //   - a gap that begins in what was accounted for, or does not go on behind itself
+//   - a rollback of a partition that does not take back all that came behind the
+//     divergence, or does not go on at it
 //   - a connection that does not begin at the position the last one ended at
 type topicAudit struct {
 	stream string
 	filter bridge.Filter
-	lives  []topicLife // the first is the one that the client reads
+	lives  []topicLife // the first is the one that the client reads; each reset begins the next
 
 	want   map[int32]int64 // the next offset that was not accounted for
 	begun  bool
@@ -273,11 +275,15 @@ func (a *topicAudit) loss(where string, e ssetest.Event, id bridge.ID) {
 	a.losses = append(a.losses, fmt.Sprintf("%s %s %s %s-%s next %s", e.Type, number(l.Partition), l.Reason, number(l.From), number(l.To), number(l.Next)))
 	pos, _ := id.Lookup(a.stream)
 	if e.Type == "reset" {
-		if len(a.lives) < 2 || l.Partition != nil {
+		if len(a.lives) < 2 {
 			a.accuse("%s: %s: the topic had one life", where, e.Data)
 			return
 		}
 		a.lives = a.lives[1:]
+		if l.Partition != nil {
+			a.rollback(where, l, id)
+			return
+		}
 		a.want = map[int32]int64{}
 		for p, pl := range pos.Places {
 			a.want[int32(p)] = int64(pl.Offset)
@@ -297,6 +303,24 @@ func (a *topicAudit) loss(where string, e ssetest.Event, id bridge.ID) {
 		a.accuse("%s: %d-%d goes on at %d, and its id at %d", where, *l.From, *l.To, *l.Next, pos.Place(p).Offset)
 	}
 	a.want[p] = max(a.want[p], *l.To+1)
+	a.position(where, id, p)
+}
+
+// rollback accounts for a partition whose end was taken back. Its bounds are all
+// that the client has of it from the divergence on.
+func (a *topicAudit) rollback(where string, l topicLoss, id bridge.ID) {
+	if l.From == nil || l.To == nil || l.Next == nil || *l.From > *l.To {
+		a.accuse("%s: a rollback without bounds", where)
+		return
+	}
+	p := *l.Partition
+	if a.want[p] != *l.To+1 {
+		a.accuse("%s: the rollback ends at %d, and the client had all below %d", where, *l.To, a.want[p])
+	}
+	if pos, _ := id.Lookup(a.stream); *l.Next != *l.From || int64(pos.Place(p).Offset) != *l.Next {
+		a.accuse("%s: rolled back to %d, goes on at %d, and its id at %d", where, *l.From, *l.Next, pos.Place(p).Offset)
+	}
+	a.want[p] = *l.Next
 	a.position(where, id, p)
 }
 

@@ -28,7 +28,10 @@ type reader struct {
 	events  history
 	opened  int // connections that got a response
 	err     error
-	changed chan struct{} // closed and replaced when events, opened or err change
+	cut     context.CancelFunc // ends the present connection
+	heard   time.Time          // when the last record came
+	silence time.Duration      // the longest time between two records
+	changed chan struct{}      // closed and replaced when events, opened or err change
 }
 
 // read begins to follow the first of urls from an event id, which may be empty.
@@ -64,9 +67,13 @@ func (r *reader) follow(ctx context.Context, c *ssetest.Client) {
 
 // connect reads one connection to its end. An error ends the reader.
 func (r *reader) connect(ctx context.Context, c *ssetest.Client) error {
+	whole := ctx
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	r.change(func() { r.cut = cut })
 	s, err := c.Open(ctx)
 	if err != nil {
-		return context.Cause(ctx) // refused or cut: again
+		return context.Cause(whole) // refused or cut: again
 	}
 	defer s.Close()
 	if s.Status() != 200 {
@@ -77,14 +84,38 @@ func (r *reader) connect(ctx context.Context, c *ssetest.Client) error {
 	for {
 		e, err := s.Next(ctx)
 		switch {
+		case err == nil: // kept even when it is the last: the client has its id
+			r.change(func() { r.take(e) })
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return context.Cause(whole)
 		case errors.Is(err, io.EOF), errors.Is(err, ssetest.ErrCut):
 			return nil
-		case err != nil:
+		default:
 			return err
 		}
-		r.change(func() { r.events = append(r.events, e) })
+	}
+}
+
+// take keeps an event. It is called with the lock held.
+func (r *reader) take(e ssetest.Event) {
+	r.events = append(r.events, e)
+	if e.Type != "message" {
+		return
+	}
+	now := time.Now()
+	if !r.heard.IsZero() {
+		r.silence = max(r.silence, now.Sub(r.heard))
+	}
+	r.heard = now
+}
+
+// move ends the present connection, so that the reader goes on at the next of
+// its addresses.
+func (r *reader) move() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cut != nil {
+		r.cut()
 	}
 }
 
