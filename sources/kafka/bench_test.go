@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"syscall"
@@ -50,66 +49,74 @@ func (c *counter) Change(ch bridge.Change) {
 	}
 }
 
-// TestFigures prints what reading costs, beside franz-go in the same process: the
-// processor time per record, by a live reader that has fallen behind and by a
-// client of the other library that makes its records too. It checks nothing:
-// run it alone, with SSEBRIDGE_TEST_FIGURES=1 and -v.
-func TestFigures(t *testing.T) {
-	if os.Getenv("SSEBRIDGE_TEST_FIGURES") == "" {
-		t.Skip("to print the figures, set SSEBRIDGE_TEST_FIGURES=1 and use -v")
-	}
-	k := kafkatest.Shared(t)
+// BenchmarkBesideFranzGo measures what reading costs, beside franz-go in the same
+// process: the processor time per record, by a live reader that has fallen behind
+// and by a client of the other library that makes its records too, in five
+// alternating rounds. Each takes longer than the benchmark time, so it runs once.
+func BenchmarkBesideFranzGo(b *testing.B) {
 	for _, size := range []struct{ bytes, records int }{{200, 1_000_000}, {1000, 250_000}} {
-		topic := k.Topic(t, 12, 1)
-		var readers []*reader
-		for range 5 {
-			readers = append(readers, newReader(t, k, topic, size.records))
-		}
-		produceMany(t, k, topic, size.bytes, size.records)
-		var ours, theirs []float64
-		var rate float64
-		for _, r := range readers {
-			n, used, took := r.read(t)
-			ours = append(ours, float64(used.Nanoseconds())/float64(n)/1000)
-			rate = float64(n) / took.Seconds()
-			n, used = readTheirs(t, k, topic, size.records)
-			theirs = append(theirs, float64(used.Nanoseconds())/float64(n)/1000)
-		}
-		t.Logf("%d bytes: %.2f us a record, franz-go %.2f (medians of 5; %.2f to %.2f, %.2f to %.2f); %.0f records/s, %.0f MB/s",
-			size.bytes, median(ours), median(theirs), slices.Min(ours), slices.Max(ours), slices.Min(theirs), slices.Max(theirs),
-			rate, rate*float64(size.bytes)/1e6)
+		b.Run(fmt.Sprint(size.bytes), func(b *testing.B) {
+			k := kafkatest.Shared(b)
+			topic := k.Topic(b, 12, 1)
+			var readers []*reader
+			for range 5 {
+				readers = append(readers, newReader(b, k, topic, size.records))
+			}
+			produceMany(b, k, topic, size.bytes, size.records)
+			var ours, theirs []float64
+			var rate float64
+			for _, r := range readers {
+				n, used, took := r.read(b)
+				ours = append(ours, float64(used.Nanoseconds())/float64(n)/1000)
+				rate = float64(n) / took.Seconds()
+				n, used = readTheirs(b, k, topic, size.records)
+				theirs = append(theirs, float64(used.Nanoseconds())/float64(n)/1000)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(ours), "us-cpu/record")
+			b.ReportMetric(median(theirs), "us-cpu/record-franz-go")
+			b.ReportMetric(median(ours)/median(theirs), "of-franz-go")
+			b.ReportMetric(rate, "records/s")
+			b.ReportMetric(rate*float64(size.bytes)/1e6, "MB/s")
+			b.Logf("ours %.2f to %.2f us, franz-go %.2f to %.2f us", slices.Min(ours), slices.Max(ours), slices.Min(theirs), slices.Max(theirs))
+		})
 	}
 }
 
-// TestIdleFigures prints what following costs while nothing happens.
-func TestIdleFigures(t *testing.T) {
-	if os.Getenv("SSEBRIDGE_TEST_FIGURES") == "" {
-		t.Skip("to print the figures, set SSEBRIDGE_TEST_FIGURES=1 and use -v")
-	}
-	k := kafkatest.Shared(t)
+// BenchmarkIdle measures what following costs while nothing happens: connections,
+// goroutines, processor time, and the length of event ids.
+func BenchmarkIdle(b *testing.B) {
+	const measured = 4 * time.Second
 	for _, n := range []int{1, 10, 12, 100, 500} {
-		topic := k.Topic(t, n, 1)
-		before := runtime.NumGoroutine()
-		c := runCluster(t, Options{Brokers: k.Brokers()})
-		s, err := NewSource(c, SourceOptions{Topic: topic})
-		if err != nil {
-			t.Fatal(err)
-		}
-		live := follow(t, s)
-		live.until(t, "Reading", func() bool {
-			return slices.ContainsFunc(live.changes, func(c bridge.Change) bool { return c.Kind == bridge.Reading })
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			k := kafkatest.Shared(b)
+			topic := k.Topic(b, n, 1)
+			before := runtime.NumGoroutine()
+			c := runCluster(b, Options{Brokers: k.Brokers()})
+			s, err := NewSource(c, SourceOptions{Topic: topic})
+			if err != nil {
+				b.Fatal(err)
+			}
+			live := follow(b, s)
+			live.until(b, "Reading", func() bool {
+				return slices.ContainsFunc(live.changes, func(c bridge.Change) bool { return c.Kind == bridge.Reading })
+			})
+			used := cpu(b)
+			if err := sleep(b.Context(), measured); err != nil { // what is measured is that time
+				b.Fatal(err)
+			}
+			used = cpu(b) - used
+			r, err := s.Check(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(c.live.dials.Load()), "connections")
+			b.ReportMetric(float64(runtime.NumGoroutine()-before), "goroutines")
+			b.ReportMetric(100*used.Seconds()/measured.Seconds(), "%cpu")
+			b.ReportMetric(float64(r.IDBytes("orders")), "id-bytes")
+			b.ReportMetric(float64(bigID(r)), "id-bytes-at-1e9")
 		})
-		used := cpu(t)
-		if err := sleep(t.Context(), 4*time.Second); err != nil { // what is measured is that time
-			t.Fatal(err)
-		}
-		used = cpu(t) - used
-		r, err := s.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%d partitions: %d live connections made, %d goroutines, %.2f%% of a processor, ids of %d bytes, %d when offsets reach 1e9",
-			n, c.live.dials.Load(), runtime.NumGoroutine()-before, 100*used.Seconds()/4, r.IDBytes("orders"), bigID(r))
 	}
 }
 

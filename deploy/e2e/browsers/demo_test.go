@@ -97,7 +97,7 @@ func startDemo(t *testing.T) *demo {
 	d.bridge = d.NextBridge()
 	d.PageURL = d.Next(`Open  (\S+)  `)
 	d.EventsURL = d.Next(`curl -N '(\S+)\?`)
-	d.BrokerURL = d.Next(`are at (\S+),`)
+	d.BrokerURL = d.Next(`is at (nats:\S+),`)
 	return d
 }
 
