@@ -32,11 +32,11 @@ run-kafka: ## start the same demo on a real Kafka; needs Java 17 and Maven
 # SSEBRIDGE_TEST_REQUIRE=browser (a list) such a skip is a failure.
 .PHONY: test
 test: ## run every test with the race detector, on real parts
-	$(GO) test -race $(TESTFLAGS) ./...
+	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: test-integration
 test-integration: ## run the tests that start brokers and processes
-	$(GO) test -race $(TESTFLAGS) ./sources/... ./cmd/... ./deploy/...
+	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...rces/... ./cmd/... ./deploy/...
 
 .PHONY: e2e
 e2e: ## run the browsers; SSEBRIDGE_TEST_REQUIRE=browser fails where one is missing
