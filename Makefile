@@ -36,7 +36,7 @@ test: ## run every test with the race detector, on real parts
 
 .PHONY: test-integration
 test-integration: ## run the tests that start brokers and processes
-	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...rces/... ./cmd/... ./deploy/...
+	$(GO) test -race -timeout 20m $(TESTFLAGS) ./sources/... ./cmd/... ./deploy/...
 
 .PHONY: e2e
 e2e: ## run the browsers; SSEBRIDGE_TEST_REQUIRE=browser fails where one is missing
