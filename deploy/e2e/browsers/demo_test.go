@@ -74,6 +74,7 @@ func startDemo(t *testing.T) *demo {
 	cmd := exec.Command(filepath.Join(programs, "ssebridge-demo"),
 		"-listen", "127.0.0.1:0", "-nats-listen", "127.0.0.1:0", "-bridge-listen", ownAddress(t))
 	cmd.Dir = t.TempDir() // any directory will do
+	cmd.SysProcAttr = dieWithTest()
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
