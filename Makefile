@@ -39,7 +39,7 @@ test-integration: ## run the tests that start brokers and processes
 	$(GO) test -race -timeout 20m $(TESTFLAGS) ./sources/... ./cmd/... ./deploy/...
 
 .PHONY: e2e
-e2e: ## run the browsers; SSEBRIDGE_TEST_REQUIRE=browser fails where one is missing
+e2e: ## run whole processes, brokers, browsers and proxies (SSEBRIDGE_TEST_REQUIRE=browser,… fails where one is missing)
 	$(GO) test -v ./deploy/e2e/...
 
 .PHONY: fuzz
