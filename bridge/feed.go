@@ -4,10 +4,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // entryOverheadBytes is what an entry costs in the ring besides its bytes.
-const entryOverheadBytes = 144
+const entryOverheadBytes = 160
+
+// traceBytes is what an entry costs besides that if it is traced.
+const traceBytes = 160
 
 // Entry is one step of a feed: a record, a finding, or a place that moved on
 // over nothing. The vector after an entry is the one before it with one place
@@ -18,10 +22,12 @@ type Entry struct {
 	Offset    Offset // of the record; of a moved place, the last offset it moved over
 	Place     Place  // the partition's place after the entry
 	Loss      *Finding
-	Match     bool   // the group that asked is shown it
-	Unit      []byte // the encoded event, nil when no group is shown it; shared, read-only
-	body      int    // length of Unit without its end
-	id        string // the vector after the entry, as text
+	Match     bool         // the group that asked is shown it
+	Received  int64        // of a record: when this replica got it, in Unix nanoseconds
+	Trace     *RecordTrace // of a record; nil: it is not traced
+	Unit      []byte       // the encoded event, nil when no group is shown it; shared, read-only
+	body      int          // length of Unit without its end
+	id        string       // the vector after the entry, as text
 }
 
 // ID is the event id that Unit ends with: the feed's vector after the entry.
@@ -30,6 +36,15 @@ func (e *Entry) ID() string { return e.id }
 // Body is Unit without its end, to be ended with another id. It is shared and
 // read-only: append only to a copy.
 func (e *Entry) Body() []byte { return e.Unit[:e.body:e.body] }
+
+// memoryBytes is what the entry costs in the ring.
+func (e *Entry) memoryBytes() int64 {
+	n := entryOverheadBytes + int64(len(e.Unit)+len(e.id))
+	if e.Trace != nil {
+		n += traceBytes
+	}
+	return n
+}
 
 // Feed holds the events of one set of streams in one form: each record that
 // some group is shown is encoded once, and kept in a ring bounded in bytes.
@@ -137,22 +152,26 @@ func (f *Feed) found(index int, fd Finding) {
 	f.wakeAll()
 }
 
-// records appends a batch of one stream and wakes the groups that match.
-func (f *Feed) records(index int, recs []Record) {
+// records appends a batch of one stream, which came in at received, and wakes the
+// groups that match.
+func (f *Feed) records(index int, recs []Record, received time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	name := f.head[index].Stream
+	name, at := f.head[index].Stream, received.UnixNano()
 	var woken []*Group
 	for i := range recs {
 		r := &recs[i]
 		f.head[index].Position.set(r.Partition, r.Next())
 		f.headText = ""
-		e := Entry{Stream: index, Partition: r.Partition, Offset: r.Offset, Place: r.Next()}
+		e := Entry{Stream: index, Partition: r.Partition, Offset: r.Offset, Place: r.Next(), Received: at}
 		f.matched = f.matched[:0]
 		if r.Kind != Hidden {
 			f.matched = f.trie.Match(r.Subject, f.matched)
 		}
 		if len(f.matched) > 0 {
+			if r.Trace != nil {
+				e.Trace, r.shown = r.Trace, true
+			}
 			ev := Event{Kind: RecordEvent, Stream: name, Record: r}
 			if r.Kind == Oversized {
 				e.Loss = oversized(f.head[index].Position.Clone(), r)
@@ -205,7 +224,7 @@ func (f *Feed) text() string {
 func (f *Feed) append(e Entry) (number uint64) {
 	number = f.base + uint64(len(f.ring))
 	f.ring = append(f.ring, e)
-	f.bytes += entryOverheadBytes + int64(len(e.Unit)+len(e.id))
+	f.bytes += e.memoryBytes()
 	f.evict()
 	return number
 }
@@ -215,13 +234,20 @@ func (f *Feed) evict() {
 	limit := f.limit.Load()
 	n := 0
 	for f.bytes > limit && n < len(f.ring) {
-		f.bytes -= entryOverheadBytes + int64(len(f.ring[n].Unit)+len(f.ring[n].id))
+		f.bytes -= f.ring[n].memoryBytes()
 		f.ring[n] = Entry{}
 		n++
 	}
 	f.ring = f.ring[n:]
 	f.base += uint64(n)
 	f.evictions += uint64(n)
+}
+
+// evicted returns how many entries have left the ring.
+func (f *Feed) evicted() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.evictions
 }
 
 // shrink evicts what no longer fits when the feed's share of memory became less.

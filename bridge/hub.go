@@ -35,6 +35,7 @@ type Hub struct {
 	feeds   map[feedKey]*Feed
 	idle    map[*Feed]time.Time
 	filters int
+	evicted uint64 // entries that left the rings of feeds that are closed
 
 	changeMu sync.Mutex
 	changed  chan struct{}
@@ -227,6 +228,7 @@ func (h *Hub) expire(all bool) {
 		since, idle := h.idle[f]
 		if idle && (all || time.Since(since) >= feedLinger) {
 			f.close()
+			h.evicted += f.evicted()
 			delete(h.feeds, key)
 			delete(h.idle, f)
 			h.share()
@@ -245,18 +247,16 @@ func (h *Hub) share() {
 // HubStats counts what the hub keeps and did.
 type HubStats struct {
 	Feeds, Filters int
-	Evictions      uint64 // entries that left the rings of the feeds that exist
+	Evictions      uint64 // entries that left rings because there was no room, ever
 }
 
 // Stats returns the counts of this moment.
 func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	st := HubStats{Feeds: len(h.feeds), Filters: h.filters}
+	st := HubStats{Feeds: len(h.feeds), Filters: h.filters, Evictions: h.evicted}
 	for _, f := range h.feeds {
-		f.mu.RLock()
-		st.Evictions += f.evictions
-		f.mu.RUnlock()
+		st.Evictions += f.evicted()
 	}
 	return st
 }

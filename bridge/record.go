@@ -28,7 +28,7 @@ type Header struct {
 }
 
 // Record is one upstream message with its metadata. A source fills in all
-// fields but Subject and Name, which the [Stream] derives by its templates.
+// fields but Subject, Name and Trace, which the [Stream] derives.
 type Record struct {
 	Partition int32
 	Offset    Offset
@@ -41,6 +41,9 @@ type Record struct {
 	Headers   []Header
 	Data      []byte
 	Kind      RecordKind
+
+	Trace *RecordTrace // set by the [Stream]; nil unless the producer was sampled
+	shown bool         // some group is shown it; noted for traced records only
 }
 
 // Header returns the value of the last header called key, and whether there is one.
@@ -57,11 +60,14 @@ func (r *Record) Header(key string) ([]byte, bool) {
 func (r *Record) Next() Place { return Place{r.Offset + 1, r.Proof} }
 
 // recordOverheadBytes is what a Record costs besides the bytes it refers to.
-const recordOverheadBytes = 192
+const recordOverheadBytes = 208
 
 // MemoryBytes estimates the memory that keeping the record costs.
 func (r *Record) MemoryBytes() int {
 	n := recordOverheadBytes + len(r.Origin) + len(r.Subject) + len(r.Name) + len(r.Key) + len(r.Data)
+	if r.Trace != nil {
+		n += traceBytes
+	}
 	for i := range r.Headers {
 		n += 40 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}

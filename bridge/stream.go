@@ -20,7 +20,8 @@ type StreamOptions struct {
 	Start         Start
 	StartBack     time.Duration // if positive, instead of Start: so long before the client asks
 	MaxEventBytes int           // 0: DefaultMaxEventBytes
-	Logger        *slog.Logger  // nil: none
+	Trace         TraceOptions
+	Logger        *slog.Logger // nil: none
 }
 
 // Stream is one configured stream: it runs the single reader of its [Source]
@@ -36,10 +37,15 @@ type Stream struct {
 	source Source
 	opt    StreamOptions
 	log    *slog.Logger
-	notify func() // set by the hub, called without locks
+	trace  *tracing // nil: nothing is traced
+	notify func()   // set by the hub, called without locks
 
 	mu         sync.Mutex
 	live       Position
+	startedAt  time.Time   // when the end of the log was first told
+	newest     []time.Time // by partition: of the newest live record, by its own time; zero: none yet
+	records    uint64      // read live
+	bytes      uint64      // of their keys and data
 	started    bool
 	generation uint64
 	doubted    Verdict // the reign that DoubtOnce was last called for
@@ -65,7 +71,7 @@ func NewStream(name string, source Source, o StreamOptions) *Stream {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Stream{
-		name: name, source: source, opt: o, log: o.Logger.With("stream", name),
+		name: name, source: source, opt: o, log: o.Logger.With("stream", name), trace: newTracing(name, o.Trace),
 		notify: func() {}, feeds: map[*Feed]int{}, since: time.Now(),
 	}
 	if o.Subject != nil && !o.Subject.UsesSubject() {
@@ -76,7 +82,8 @@ func NewStream(name string, source Source, o StreamOptions) *Stream {
 
 // Run reads the stream until ctx ends and returns context.Cause(ctx).
 func (s *Stream) Run(ctx context.Context) error {
-	return s.source.Tail(ctx, receiver{s})
+	defer s.trace.endAll()
+	return s.source.Tail(context.WithValue(ctx, tailKey{}, s), receiver{s})
 }
 
 // Name returns the configured name.
@@ -163,7 +170,9 @@ type StreamStatus struct {
 	Generation uint64
 	Space      []Pattern
 	SpaceKnown bool
-	Started    bool // the broker has told the end of the log
+	Started    bool   // the broker has told the end of the log
+	Records    uint64 // read live, ever
+	Bytes      uint64 // of their keys and data
 }
 
 // Status returns a snapshot of the stream.
@@ -180,7 +189,7 @@ func (s *Stream) Status() StreamStatus {
 	return StreamStatus{
 		Name: s.name, State: state, Err: s.err, Since: s.since, LastErr: s.lastErr, LastErrAt: s.lastErrAt,
 		Live: s.live.Clone(), Generation: s.generation,
-		Space: s.space, SpaceKnown: s.spaceKnown, Started: s.started,
+		Space: s.space, SpaceKnown: s.spaceKnown, Started: s.started, Records: s.records, Bytes: s.bytes,
 	}
 }
 
@@ -199,9 +208,18 @@ func (s *Stream) reach(f Filter) (meets, settled bool, absent error) {
 	return f.Overlaps(s.space), true, absent
 }
 
-// Prepare derives what clients see of records: subject, event name, and whether
-// a record is too large. It may be called from anywhere and changes only recs.
+// Prepare derives what clients see of records that were read for a replay:
+// subject, event name, whether a record is too large, and what is traced. It may
+// be called from anywhere and changes only recs.
 func (s *Stream) Prepare(recs []Record) {
+	s.derive(recs)
+	for i := range recs {
+		recs[i].Trace = s.trace.again(&recs[i])
+	}
+}
+
+// derive is what live records and those of replays have in common.
+func (s *Stream) derive(recs []Record) {
 	var buf []byte
 	for i := range recs {
 		r := &recs[i]
@@ -242,15 +260,20 @@ type receiver struct{ s *Stream }
 // position is seen to have moved, so no feed is ever ahead of it.
 func (rc receiver) Records(recs []Record) {
 	s := rc.s
-	s.Prepare(recs)
+	s.derive(recs)
+	received := time.Now()
+	span := s.trace.begin(recs, received)
 	s.mu.Lock()
 	for i := range recs {
 		s.live.set(recs[i].Partition, recs[i].Next())
+		s.note(&recs[i])
 	}
 	for f, index := range s.feeds {
-		f.records(index, recs)
+		f.records(index, recs, received)
 	}
 	s.mu.Unlock()
+	s.trace.hold(recs)
+	span.End()
 }
 
 // Change applies what the source found out, in order with the records.
@@ -267,6 +290,8 @@ func (rc receiver) Change(c Change) {
 		s.mu.Lock()
 		if s.started {
 			s.generation++ // the same history in another life: nobody knew that it would be the same
+		} else {
+			s.startedAt = time.Now()
 		}
 		s.live, s.started = c.Position.Clone(), true
 		for f, index := range s.feeds {
