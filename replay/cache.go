@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -19,7 +21,7 @@ const (
 	// chunkBytes bounds one read, so that large records do not fill the cache at once.
 	chunkBytes = 1 << 20
 	// readTimeout bounds one read of a chunk.
-	readTimeout = 10 * time.Second
+	readTimeout = 9 * time.Second
 )
 
 // Cache holds chunks of older records, shared by all clients: each is read once
@@ -60,6 +62,7 @@ type Stats struct {
 
 // streamRuns are one stream's runs in its present generation.
 type streamRuns struct {
+	stats      Stats // Reads, Hits and Shared of this stream
 	generation uint64
 	slots      chan struct{} // one for each read under way: a broker that hangs holds up no other
 	epochs     []uint64      // read epochs of the newest verdict
@@ -101,6 +104,16 @@ func (c *Cache) Close() {
 	c.mu.Unlock()
 	c.stop()
 	c.reading.Wait()
+}
+
+// streamStats returns the counts of one stream.
+func (c *Cache) streamStats(s *bridge.Stream) Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sr := c.streams[s]; sr != nil {
+		return sr.stats
+	}
+	return Stats{}
 }
 
 // Stats returns the counts of this moment.
@@ -148,14 +161,16 @@ func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, of
 			c.recent.MoveToBack(r.elem)
 			if !joined {
 				c.stats.Hits++
+				sr.stats.Hits++
 			}
 			c.mu.Unlock()
 			return ch, nil
 		}
 		if r.flight == nil {
-			c.begin(r, at)
+			c.begin(ctx, r, at)
 		} else if !joined {
 			c.stats.Shared++
+			sr.stats.Shared++
 		}
 		joined = true
 		flight := r.flight
@@ -202,8 +217,9 @@ func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
 	return nil
 }
 
-// begin starts the read that follows the run's chunks. The caller holds mu.
-func (c *Cache) begin(r *run, at At) {
+// begin starts the read that follows the run's chunks, for the client whose
+// request's span is in ctx. The caller holds mu.
+func (c *Cache) begin(ctx context.Context, r *run, at At) {
 	flight := make(chan struct{})
 	r.flight, r.err = flight, nil
 	from := r.key.index * c.runOffsets
@@ -211,8 +227,9 @@ func (c *Cache) begin(r *run, at At) {
 		from = r.chunks[n-1].End
 	}
 	slots := c.of(r.stream).slots
+	request := trace.SpanContextFromContext(ctx)
 	c.reading.Go(func() {
-		ch, err := c.read(r, from, at, slots)
+		ch, err := c.read(request, r, from, at, slots)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer close(flight)
@@ -227,9 +244,10 @@ func (c *Cache) begin(r *run, at At) {
 }
 
 // read asks the source for what follows from, up to the run's end or the live
-// position.
-func (c *Cache) read(r *run, from bridge.Offset, at At, slots chan struct{}) (*bridge.Chunk, error) {
-	ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
+// position. The span of the read belongs to the request of the client that asked
+// first.
+func (c *Cache) read(request trace.SpanContext, r *run, from bridge.Offset, at At, slots chan struct{}) (chunk *bridge.Chunk, err error) {
+	ctx, cancel := context.WithTimeoutCause(trace.ContextWithSpanContext(c.ctx, request), readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
 	defer cancel()
 	select {
 	case slots <- struct{}{}:
@@ -245,11 +263,14 @@ func (c *Cache) read(r *run, from bridge.Offset, at At, slots chan struct{}) (*b
 	if limit <= from {
 		return nil, bridge.ErrHistoryChanged
 	}
+	ctx, span := r.stream.StartSpan(ctx, "read")
+	defer func() { endRead(span, r.key.partition, from, chunk, err) }()
 	ch, err := r.stream.Source().ReadChunk(ctx, bridge.ChunkQuery{
 		Partition: r.key.partition, From: from, Limit: limit, MaxBytes: chunkBytes, Incarnation: at.Incarnation,
 	})
 	c.mu.Lock()
 	c.stats.Reads++
+	c.of(r.stream).stats.Reads++
 	c.mu.Unlock()
 	if err != nil {
 		if ctx.Err() != nil {

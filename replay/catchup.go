@@ -5,6 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -47,6 +50,9 @@ type catchUp struct {
 
 	pending batch
 	bytes   int
+
+	began   time.Time
+	records int // handed to Next
 }
 
 // streamState is what a catch-up knows of one stream besides its place.
@@ -73,6 +79,7 @@ const (
 
 // run goes through the steps until the client is level or ctx ends.
 func (c *catchUp) run(ctx context.Context) result {
+	c.began = time.Now()
 	if err := c.resolve(ctx); err != nil {
 		return result{err: err}
 	}
@@ -95,10 +102,11 @@ func (c *catchUp) run(ctx context.Context) result {
 			if err := c.flush(ctx); err != nil {
 				return result{err: err}
 			}
+			c.traceEnd(ctx)
 			return result{cursor: cursor}
 		}
 		if err != nil {
-			return result{units: c.pending.units, err: err}
+			return result{last: c.pending.Batch, err: err}
 		}
 	}
 }
@@ -247,7 +255,7 @@ func (c *catchUp) start(ctx context.Context, s *bridge.Stream) (bridge.Position,
 		start = *c.f.sub.Start
 	}
 	var pos bridge.Position
-	err := c.insist(ctx, func(ctx context.Context) (err error) {
+	err := c.insist(ctx, s, "start", func(ctx context.Context) (err error) {
 		switch start.Kind {
 		case bridge.StartNew:
 			pos, _ = s.Live()
@@ -267,10 +275,11 @@ func (c *catchUp) start(ctx context.Context, s *bridge.Stream) (bridge.Position,
 func (c *catchUp) ask(ctx context.Context, i int) error {
 	s, st := c.streams[i], &c.states[i]
 	generation := s.Generation()
-	return c.insist(ctx, func(ctx context.Context) error {
+	return c.insist(ctx, s, "verify", func(ctx context.Context) error {
 		v, err := s.Source().Verify(ctx, c.own[i].Position, c.known(s, generation, st))
 		if err == nil {
 			st.verdict = v
+			traceVerdict(ctx, v)
 		}
 		return err
 	})
@@ -343,6 +352,7 @@ func (c *catchUp) connected() {
 			body.Dropped = append(body.Dropped, part.Stream)
 		}
 	}
+	c.f.replay.metrics.resumed(body.Resume)
 	if !c.f.sub.Control {
 		c.put(bridge.Event{Kind: bridge.HeartbeatEvent}, false)
 		return
@@ -412,7 +422,7 @@ func (c *catchUp) tell(ctx context.Context, i int) error {
 
 // choose says where to go on after a reset whose point of divergence nobody knows.
 func (c *catchUp) choose(ctx context.Context, s *bridge.Stream, policy bridge.OnReset, fd *bridge.Finding) error {
-	return c.insist(ctx, func(ctx context.Context) error {
+	return c.insist(ctx, s, "start", func(ctx context.Context) error {
 		var pos bridge.Position
 		var err error
 		switch {
@@ -458,13 +468,20 @@ func (c *catchUp) aim(ctx context.Context, generation uint64) (step, error) {
 	}
 }
 
-// insist repeats a question until the broker answers it; the connection is held
-// meanwhile.
-func (c *catchUp) insist(ctx context.Context, question func(context.Context) error) error {
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+// insist repeats a question to a stream's broker until it is answered; the
+// connection is held meanwhile. operation names the span of each try, but for
+// most of many: a broker that is away for hours is not worth a million of them.
+func (c *catchUp) insist(ctx context.Context, s *bridge.Stream, operation string, question func(context.Context) error) error {
+	wait := retryFirst
+	for try := 1; ; try++ {
 		asking, cancel := context.WithTimeout(ctx, readTimeout)
+		span := trace.Span(nooptrace.Span{})
+		if operation != "" && try&(try-1) == 0 { // 1, 2, 4, 8 …
+			asking, span = c.startSpan(asking, s, operation)
+		}
 		err := question(asking)
 		cancel()
+		bridge.EndSpan(span, err)
 		if err == nil {
 			return nil
 		}
@@ -472,11 +489,12 @@ func (c *catchUp) insist(ctx context.Context, question func(context.Context) err
 			return context.Cause(ctx)
 		}
 		if !passing(err) {
-			c.f.replay.log.Warn("broker question failed", "error", err)
+			c.f.replay.log.Warn("broker question failed", "stream", s.Name(), "error", err)
 		}
 		if err := pause(ctx, nil, wait); err != nil {
 			return err
 		}
+		wait = min(2*wait, retryMost)
 	}
 }
 
@@ -498,13 +516,31 @@ func (c *catchUp) put(ev bridge.Event, withID bool) {
 	if withID {
 		ev.ID = c.own.String()
 	}
-	if unit := c.f.sub.Form.Encoder.AppendEvent(nil, ev); len(unit) > 0 {
-		c.add(unit, ev.ID)
+	unit := c.f.sub.Form.Encoder.AppendEvent(nil, ev)
+	if len(unit) == 0 {
+		return
+	}
+	c.add(unit, ev.ID)
+	switch {
+	case ev.Finding != nil:
+		c.f.replay.metrics.told(ev.Stream, ev.Finding.Reason)
+	case ev.Record != nil:
+		c.addRecord(ev.Record.Trace)
+	}
+}
+
+// addRecord notes that the unit that was added last carries a record. rt may be
+// nil.
+func (c *catchUp) addRecord(rt *bridge.RecordTrace) {
+	c.pending.Records++
+	c.records++
+	if rt != nil {
+		c.pending.Traces = append(c.pending.Traces, rt)
 	}
 }
 
 func (c *catchUp) add(unit []byte, id string) {
-	c.pending.units = append(c.pending.units, unit)
+	c.pending.Units = append(c.pending.Units, unit)
 	c.bytes += len(unit)
 	if id != "" {
 		c.pending.id = id
@@ -513,7 +549,7 @@ func (c *catchUp) add(unit []byte, id string) {
 
 // full reports whether what is pending should be handed over.
 func (c *catchUp) full() bool {
-	return c.bytes >= takeBytes || len(c.pending.units) >= c.f.replay.takeEvents
+	return c.bytes >= takeBytes || len(c.pending.Units) >= c.f.replay.takeEvents
 }
 
 // flush hands what is pending to Next, which takes it when the client can be
@@ -523,7 +559,7 @@ func (c *catchUp) flush(ctx context.Context) error {
 		return nil // nothing was verified yet
 	}
 	at := c.own.String()
-	if len(c.pending.units) > 0 {
+	if len(c.pending.Units) > 0 {
 		c.pending.at = at
 		select {
 		case c.f.out <- c.pending:

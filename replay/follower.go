@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -38,9 +40,13 @@ type Follower struct {
 	told  bool      // caught-up was sent
 	spoke time.Time // when Next last returned units, or the follower was opened
 
+	request  trace.SpanContext // of the request's span; not valid: it has none
+	opened   time.Time
+	wasLevel bool // at least once
+
 	cursor *bridge.Cursor // level; nil while away
 	taken  []bridge.Entry
-	units  [][]byte
+	batch  bridge.Batch // scratch
 
 	out     chan batch    // from the catch-up; nil while level
 	done    chan struct{} // closed when the catch-up has ended; nil while level
@@ -54,58 +60,62 @@ type Follower struct {
 
 // batch is what the catch-up hands to Next.
 type batch struct {
-	units [][]byte
-	id    string // of the last unit that has one
-	at    string // event id of the position behind all of them
+	bridge.Batch
+	id string // of the last unit that has one
+	at string // event id of the position behind all of them
 }
 
 // result is how a catch-up ended.
 type result struct {
 	cursor *bridge.Cursor // level, if err is nil
-	units  [][]byte       // to be written before the end
+	last   bridge.Batch   // to be written before the end
 	err    error
 }
 
 // away starts the catch-up from the position f.at.
 func (f *Follower) away() {
 	ctx, stop := context.WithCancelCause(context.Background())
+	if f.opening() {
+		ctx = trace.ContextWithSpanContext(ctx, f.request)
+	}
 	f.cursor, f.stop = nil, stop
 	f.out, f.done = make(chan batch), make(chan struct{})
 	f.progress = f.at
 	cu := &catchUp{f: f, fresh: f.fresh, from: f.at}
+	f.replay.catchUps.Add(1)
 	f.running.Go(func() {
 		defer close(f.done)
 		defer stop(nil)
+		defer f.replay.catchUps.Add(-1)
 		f.end = cu.run(ctx)
 	})
 }
 
 // Next returns the next units to write, waiting for them: events and, after
-// Subscription.Heartbeat of silence, a heartbeat or a position. The slice is
-// valid until the next call; the units are shared and must not be changed.
+// Subscription.Heartbeat of silence, a heartbeat or a position.
 //
 // An error ends the follower: [bridge.ErrNoStream], a limit of the hub's, or a
 // [*bridge.ResetError], which comes together with units that tell the reset.
 // When ctx ends first, its cause is returned and nothing is lost: Next may be
 // called again.
-func (f *Follower) Next(ctx context.Context) ([][]byte, error) {
-	units, err := f.next(ctx)
-	if len(units) > 0 {
+func (f *Follower) Next(ctx context.Context) (bridge.Batch, error) {
+	b, err := f.next(ctx)
+	if len(b.Units) > 0 {
 		f.spoke = time.Now()
 	}
-	return units, err
+	return b, err
 }
 
-func (f *Follower) next(ctx context.Context) ([][]byte, error) {
+func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 	silence := time.NewTimer(time.Until(f.spoke.Add(f.sub.Heartbeat)))
 	defer silence.Stop()
 	for {
 		var changed <-chan struct{}
 		if f.cursor != nil {
 			changed = f.group.Changed()
-			units, ok := f.take()
-			if len(units) > 0 {
-				return units, nil
+			ok := f.take()
+			if len(f.batch.Units) > 0 {
+				return f.batch, nil
 			}
 			if !ok {
 				f.away()
@@ -117,9 +127,9 @@ func (f *Follower) next(ctx context.Context) ([][]byte, error) {
 			return f.give(b), nil
 		case <-f.done:
 			if f.end.err != nil {
-				return f.end.units, f.end.err
+				return f.end.last, f.end.err
 			}
-			f.cursor, f.out, f.done = f.end.cursor, nil, nil
+			f.cursor, f.out, f.done, f.wasLevel = f.end.cursor, nil, nil, true
 			f.replay.handOvers.Add(1)
 			continue
 		default:
@@ -132,12 +142,12 @@ func (f *Follower) next(ctx context.Context) ([][]byte, error) {
 		case <-silence.C:
 			return f.heartbeat(), nil
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return bridge.Batch{}, context.Cause(ctx)
 		}
 	}
 }
 
-func (f *Follower) give(b batch) [][]byte {
+func (f *Follower) give(b batch) bridge.Batch {
 	f.fresh = false
 	if b.id != "" {
 		f.sent = b.id
@@ -146,30 +156,54 @@ func (f *Follower) give(b batch) [][]byte {
 	f.mu.Lock()
 	f.progress = b.at
 	f.mu.Unlock()
-	return b.units
+	return b.Batch
 }
 
-// take gathers what the group has for a level client. ok is false when the
-// client is not level any more: what comes next left the ring, or is a reset
-// that this client wants answered in another way than its stream's reader did.
-func (f *Follower) take() (units [][]byte, ok bool) {
+// take gathers in f.batch what the group has for a level client. It returns false
+// when the client is not level any more: what comes next left the ring, or is a
+// reset that this client wants answered in another way than its stream's reader
+// did.
+func (f *Follower) take() bool {
+	f.restart()
 	var state bridge.WalkState
 	f.taken, state = f.cursor.Take(f.taken[:0], takeBytes)
 	if state == bridge.Evicted {
 		f.replay.falls.Add(1)
-		return nil, false
+		return false
 	}
-	f.units = f.units[:0]
 	for i := range f.taken {
 		e := &f.taken[i]
 		if e.Loss != nil && e.Loss.Open && !f.content(f.group.Streams()[e.Stream].OnReset()) {
-			return nil, false
+			return false
 		}
-		f.units = append(f.units, e.Unit)
+		f.add(e)
 		f.at, f.sent = e.ID(), e.ID()
 	}
 	clear(f.taken)
-	return f.units, true
+	return true
+}
+
+// restart empties f.batch, whose slices are used again.
+func (f *Follower) restart() {
+	clear(f.batch.Traces)
+	f.batch = bridge.Batch{Units: f.batch.Units[:0], Traces: f.batch.Traces[:0]}
+}
+
+// add adds an entry to f.batch.
+func (f *Follower) add(e *bridge.Entry) {
+	b := &f.batch
+	b.Units = append(b.Units, e.Unit)
+	if e.Loss != nil {
+		f.replay.metrics.told(f.group.Streams()[e.Stream].Name(), e.Loss.Reason)
+		return
+	}
+	if b.Records == 0 {
+		b.Received = time.Unix(0, e.Received)
+	}
+	b.Records++
+	if e.Trace != nil {
+		b.Traces = append(b.Traces, e.Trace)
+	}
 }
 
 // content reports whether the client wants an open reset answered as the
@@ -180,7 +214,7 @@ func (f *Follower) content(readers bridge.OnReset) bool {
 
 // heartbeat is a sign of life; if the position moved since the last id, it
 // carries the position.
-func (f *Follower) heartbeat() [][]byte {
+func (f *Follower) heartbeat() bridge.Batch {
 	if f.cursor != nil {
 		if id, ok := f.cursor.Head(); ok {
 			f.at = id
@@ -195,8 +229,9 @@ func (f *Follower) heartbeat() [][]byte {
 		ev = bridge.Event{Kind: bridge.PositionEvent, ID: f.at}
 		f.sent = f.at
 	}
-	f.units = append(f.units[:0], f.sub.Form.Encoder.AppendEvent(nil, ev))
-	return f.units
+	f.restart()
+	f.batch.Units = append(f.batch.Units, f.sub.Form.Encoder.AppendEvent(nil, ev))
+	return f.batch
 }
 
 // ID returns the event id of the client's position: all that Next returned is

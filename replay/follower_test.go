@@ -167,16 +167,16 @@ func TestUnreadableID(t *testing.T) {
 		r := newRig(t, Options{}, bridge.HubOptions{}, js, kafka)
 		r.fill("j", 0, 1)
 		c := r.follow(bridge.Subscription{Unreadable: true, Start: all()})
-		units, err := c.Next(t.Context())
+		b, err := c.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e := simDecode(units[0]); e.resume != "reset" || e.streams != "[j:reset k:reset]" || e.id != "" {
+		if e := simDecode(b.Units[0]); e.resume != "reset" || e.streams != "[j:reset k:reset]" || e.id != "" {
 			t.Errorf("first block is %+v, want a reset without an id", e)
 		}
 		// A cut between the two must find the unreadable id again, or the second
 		// stream would begin anew without a word.
-		if first, last := simDecode(units[1]), simDecode(units[2]); first.id != "" || last.id == "" {
+		if first, last := simDecode(b.Units[1]), simDecode(b.Units[2]); first.id != "" || last.id == "" {
 			t.Errorf("resets have the ids %q and %q, want one on the last only", first.id, last.id)
 		}
 		c.expect(second, "data j/0@1 1", "caught-up")
@@ -189,11 +189,11 @@ func TestUnreadableIDFailsWhoAsksForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Options{}, bridge.HubOptions{}, js)
 		c := r.follow(bridge.Subscription{Unreadable: true, OnReset: bridge.ResetFail})
-		units, err := c.Next(t.Context())
+		b, err := c.Next(t.Context())
 		if reset, ok := errors.AsType[*bridge.ResetError](err); !ok || reset.Finding.Reason != bridge.UnreadableID {
 			t.Errorf("ended with %v, want a reset error", err)
 		}
-		if n := len(units); n != 2 || simDecode(units[n-1]).id != "" {
+		if n := len(b.Units); n != 2 || simDecode(b.Units[n-1]).id != "" {
 			t.Errorf("%d blocks, want connected and the reset, without an id", n)
 		}
 	})
@@ -213,11 +213,11 @@ func TestStreamsThatComeAndGo(t *testing.T) {
 		connected := func(r *rig, sub bridge.Subscription) simEvent {
 			t.Helper()
 			c := r.follow(sub)
-			units, err := c.Next(t.Context())
+			b, err := c.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			return simDecode(units[0])
+			return simDecode(b.Units[0])
 		}
 		e := connected(two, bridge.Subscription{Names: []string{"k"}, From: from(t, c.last)})
 		if e.resume != "exact" || e.dropped != "[j]" {
@@ -355,7 +355,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 				r := newRig(t, Options{takeEvents: 1}, bridge.HubOptions{}, stream)
 				r.fill("j", 0, 3)
 				for pulls := range 5 {
-					c := r.replay.Open(bridge.Subscription{Start: all(), Control: true, Heartbeat: 15 * second, Form: bridge.Form{Encoder: simEncoder{}}})
+					c := r.replay.Open(t.Context(), bridge.Subscription{Start: all(), Control: true, Heartbeat: 15 * second, Form: bridge.Form{Encoder: simEncoder{}}})
 					for range pulls {
 						ctx, stop := context.WithTimeout(t.Context(), second)
 						_, _ = c.Next(ctx) // as far as it comes

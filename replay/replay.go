@@ -1,9 +1,14 @@
 package replay
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
@@ -12,6 +17,7 @@ import (
 type Options struct {
 	CacheBytes int64        // records kept for catch-up; default 64 MiB
 	Reads      int          // reads of one stream's broker at a time; default 4
+	Meter      metric.Meter // nil: nothing is counted
 	Logger     *slog.Logger // nil: none
 
 	// Tests make these small, so that few records meet many borders.
@@ -25,8 +31,10 @@ type Replay struct {
 	cache      *Cache
 	takeEvents int
 	log        *slog.Logger
+	metrics    *metrics
 
 	handOvers, falls atomic.Uint64
+	catchUps         atomic.Int64 // under way
 }
 
 // New returns a Replay over the streams of hub. Close it after its last follower.
@@ -36,6 +44,9 @@ func New(hub *bridge.Hub, o Options) *Replay {
 	}
 	if o.Reads == 0 {
 		o.Reads = 4
+	}
+	if o.Meter == nil {
+		o.Meter = noop.Meter{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -47,11 +58,16 @@ func New(hub *bridge.Hub, o Options) *Replay {
 		o.takeEvents = defaultTakeEvents
 	}
 	cache := newCache(o.CacheBytes, o.Reads, o.runOffsets)
-	return &Replay{hub: hub, cache: cache, takeEvents: o.takeEvents, log: o.Logger}
+	r := &Replay{hub: hub, cache: cache, takeEvents: o.takeEvents, log: o.Logger}
+	r.metrics = newMetrics(o.Meter, r)
+	return r
 }
 
 // Close ends reads that are still under way and waits for them.
-func (r *Replay) Close() { r.cache.Close() }
+func (r *Replay) Close() {
+	r.metrics.close()
+	r.cache.Close()
+}
 
 // Stats returns the counts of this moment.
 func (r *Replay) Stats() Stats {
@@ -61,9 +77,14 @@ func (r *Replay) Stats() Stats {
 }
 
 // Open begins to follow. It returns at once: whatever has to be waited for,
-// [Follower.Next] waits for. The caller closes the follower.
-func (r *Replay) Open(sub bridge.Subscription) *Follower {
-	f := &Follower{replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: time.Now()}
+// [Follower.Next] waits for. The caller closes the follower. ctx only tells the
+// span of the client's request, if it has one.
+func (r *Replay) Open(ctx context.Context, sub bridge.Subscription) *Follower {
+	now := time.Now()
+	f := &Follower{
+		replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: now,
+		request: trace.SpanContextFromContext(ctx), opened: now,
+	}
 	if sub.From == nil {
 		f.at = ""
 	}

@@ -130,7 +130,7 @@ func (r *rig) quiet(sub bridge.Subscription) *rigClient {
 }
 
 func (r *rig) open(sub bridge.Subscription) *rigClient {
-	c := &rigClient{t: r.t, Follower: r.replay.Open(sub)}
+	c := &rigClient{t: r.t, Follower: r.replay.Open(r.t.Context(), sub)}
 	r.t.Cleanup(c.leave)
 	return c
 }
@@ -160,8 +160,8 @@ func (c *rigClient) read(d time.Duration) (events []string, err error) {
 	ctx, stop := context.WithTimeout(context.Background(), d)
 	defer stop()
 	for {
-		units, err := c.Next(ctx)
-		for _, u := range units {
+		b, err := c.Next(ctx)
+		for _, u := range b.Units {
 			e := simDecode(u)
 			if e.id != "" {
 				c.last = e.id
@@ -208,11 +208,11 @@ func (c *rigClient) until(last string) (events []string) {
 	ctx, stop := context.WithTimeout(c.t.Context(), 10*time.Minute) // of fake time
 	defer stop()
 	for {
-		units, err := c.Next(ctx)
+		b, err := c.Next(ctx)
 		if err != nil {
 			c.t.Fatalf("Next: %v, after %q", err, events)
 		}
-		for _, u := range units {
+		for _, u := range b.Units {
 			e := simDecode(u)
 			if e.id != "" {
 				c.last = e.id

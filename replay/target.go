@@ -89,7 +89,7 @@ func (c *catchUp) mayLeap(i int, partition int32) bool {
 // chunk asks the cache, again and again while the broker does not answer.
 func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (ch *bridge.Chunk, err error) {
 	var changed bool
-	err = c.insist(ctx, func(ctx context.Context) error {
+	err = c.insist(ctx, s, "", func(ctx context.Context) error { // a read has a span of its own
 		ch, err = c.f.replay.cache.Chunk(ctx, s, partition, offset, at)
 		if errors.Is(err, bridge.ErrHistoryChanged) || c.group.Generation() != c.target.Generation {
 			changed = true
@@ -147,7 +147,7 @@ func (c *catchUp) arrive(ctx context.Context, i int, partition int32, goal bridg
 		return toTarget, nil
 	}
 	var exact bool
-	err := c.insist(ctx, func(ctx context.Context) (err error) {
+	err := c.insist(ctx, c.streams[i], "vouch", func(ctx context.Context) (err error) {
 		exact, err = c.f.replay.cache.Vouch(ctx, c.streams[i], partition, goal, at)
 		return err
 	})

@@ -132,6 +132,11 @@ func (c *catchUp) pass(ctx context.Context, e *bridge.Entry, ahead map[aheadKey]
 		id := c.own.String()
 		unit := append(make([]byte, 0, len(e.Unit)+16), e.Body()...)
 		c.add(c.f.sub.Form.Encoder.AppendEnd(unit, id), id)
+		if e.Loss == nil {
+			c.addRecord(e.Trace)
+		} else {
+			c.f.replay.metrics.told(c.own[e.Stream].Stream, e.Loss.Reason)
+		}
 	}
 	if c.full() {
 		return true, c.flush(ctx)
@@ -163,7 +168,7 @@ func (c *catchUp) stillExact(ctx context.Context, ahead map[aheadKey]bool) (bool
 		}
 		asked[key.stream] = true
 		exact := true
-		err := c.insist(ctx, func(ctx context.Context) error {
+		err := c.insist(ctx, c.streams[key.stream], "verify", func(ctx context.Context) error {
 			v, err := c.streams[key.stream].Source().Verify(ctx, c.own[key.stream].Position, nil)
 			if err == nil {
 				for _, fd := range v.Findings {

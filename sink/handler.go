@@ -17,12 +17,11 @@ import (
 // one goroutine; ID may be called after Next has returned an error.
 type Follower interface {
 	// Next returns the next blocks to write, waiting for them. Everything that a
-	// client is told comes this way, heartbeats included. The slice is valid until
-	// the next call; the blocks are shared and must not be changed.
+	// client is told comes this way, heartbeats included.
 	//
 	// An error ends the follower and may come with last blocks. Only when ctx ends
 	// first, its cause is returned, nothing is lost, and Next may be called again.
-	Next(ctx context.Context) ([][]byte, error)
+	Next(ctx context.Context) (bridge.Batch, error)
 	// ID is the event id behind all that Next returned and before all that it did
 	// not; empty while there is none.
 	ID() string
@@ -31,7 +30,7 @@ type Follower interface {
 }
 
 // An Opener begins to follow a subscription. It returns soon, as Next does the
-// waiting. The caller closes the follower.
+// waiting. The caller closes the follower. ctx carries the span of the request.
 type Opener func(ctx context.Context, sub bridge.Subscription) (Follower, error)
 
 // Defaults of [Options].

@@ -30,20 +30,20 @@ type step struct {
 	err    error
 }
 
-func (s *script) Next(ctx context.Context) ([][]byte, error) {
+func (s *script) Next(ctx context.Context) (bridge.Batch, error) {
 	select {
 	case st, ok := <-s.steps:
 		if !ok {
 			<-ctx.Done()
-			return nil, context.Cause(ctx)
+			return bridge.Batch{}, context.Cause(ctx)
 		}
 		s.id = st.id
 		if st.blocks == "" {
-			return nil, st.err
+			return bridge.Batch{}, st.err
 		}
-		return [][]byte{[]byte(st.blocks)}, st.err
+		return bridge.Batch{Units: [][]byte{[]byte(st.blocks)}}, st.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return bridge.Batch{}, context.Cause(ctx)
 	}
 }
 

@@ -30,17 +30,17 @@ var errClientGone = errors.New("client takes no more bytes")
 // the response has begun, because until then a status can say it.
 func follow(ctx context.Context, f Follower, out *response) error {
 	first, stop := context.WithTimeoutCause(ctx, headWait, errHeadWait)
-	units, err := f.Next(first)
+	batch, err := f.Next(first)
 	stop()
 	if errors.Is(err, errHeadWait) {
 		if err := out.write(nil); err != nil {
 			return err
 		}
-		units, err = f.Next(ctx)
+		batch, err = f.Next(ctx)
 	}
 	for {
-		if len(units) > 0 && (err == nil || out.begun) {
-			if err := out.write(units); err != nil {
+		if len(batch.Units) > 0 && (err == nil || out.begun) {
+			if err := out.write(batch.Units); err != nil {
 				return err
 			}
 		}
@@ -50,7 +50,7 @@ func follow(ctx context.Context, f Follower, out *response) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		units, err = f.Next(ctx)
+		batch, err = f.Next(ctx)
 	}
 }
 

@@ -68,8 +68,8 @@ func startReplica(t *testing.T, natsURL, instance string) *replica {
 	r.replay = replay.New(r.hub, replay.Options{})
 	handler := sink.NewHandler(sink.Options{
 		Streams: []string{"s"},
-		Open: func(_ context.Context, sub bridge.Subscription) (sink.Follower, error) {
-			return r.replay.Open(sub), nil
+		Open: func(ctx context.Context, sub bridge.Subscription) (sink.Follower, error) {
+			return r.replay.Open(ctx, sub), nil
 		},
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -110,11 +110,11 @@ type directVisit struct {
 
 func (v *directVisit) next(ctx context.Context) (ssetest.Event, error) {
 	for len(v.events) == 0 {
-		units, err := v.follower.Next(ctx)
+		b, err := v.follower.Next(ctx)
 		if err != nil {
 			return ssetest.Event{}, err
 		}
-		for _, u := range units {
+		for _, u := range b.Units {
 			v.events = append(v.events, v.parser.Feed(u)...)
 		}
 	}
@@ -239,7 +239,7 @@ func (c *loadClient) open(ctx context.Context, id, start string) (visit, error) 
 	if start == "all" {
 		sub.Start = &bridge.Start{Kind: bridge.StartAll}
 	}
-	return &directVisit{follower: r.replay.Open(sub)}, nil
+	return &directVisit{follower: r.replay.Open(ctx, sub)}, nil
 }
 
 // visit reads for a while, or to the end. Most clients leave soon after they
