@@ -6,6 +6,9 @@ import (
 	"maps"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -30,6 +33,14 @@ type outcome struct {
 // inquire asks the brokers what a tail wants to know.
 func (s *Source) inquire(ctx context.Context, q inquiry) (o outcome) {
 	a := s.live
+	span := trace.Span(noop.Span{}) // none for the look-around every few seconds
+	switch {
+	case !q.started:
+		ctx, span = bridge.StartTailSpan(ctx, "start")
+	case len(q.doubted) > 0:
+		ctx, span = bridge.StartTailSpan(ctx, "verify")
+	}
+	defer func() { bridge.EndSpan(span, errors.Join(o.err, o.unjudged)) }()
 	err := a.insist(ctx, func(ctx context.Context) error {
 		o = outcome{inquiry: q}
 		if !q.started {

@@ -77,7 +77,9 @@ type question struct {
 // ask puts a question and returns a decoder of the answer, which the caller
 // owns, and its version. Errors wrap [bridge.ErrUnavailable], or are the
 // context's.
-func (l *link) ask(ctx context.Context, q question) (*decoder, int16, error) {
+func (l *link) ask(ctx context.Context, q question) (answer *decoder, used int16, err error) {
+	ctx, span := startSpan(ctx, q)
+	defer func() { bridge.EndSpan(span, err) }()
 	v, err := l.versions(ctx, q.broker)
 	if err != nil {
 		return nil, 0, err

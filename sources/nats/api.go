@@ -54,7 +54,9 @@ func hasCode(err error, code int) bool {
 // request asks the API at subject (without its prefix) and decodes the answer
 // into answer. Errors wrap [bridge.ErrUnavailable] or [bridge.ErrMissing], or
 // are the context's own.
-func (l *link) request(ctx context.Context, subject string, question, answer any) error {
+func (l *link) request(ctx context.Context, subject string, question, answer any) (err error) {
+	ctx, span := l.startSpan(ctx, subject)
+	defer func() { bridge.EndSpan(span, err) }()
 	nc, err := l.conn()
 	if err != nil {
 		return err

@@ -47,7 +47,9 @@ type directQuestion struct {
 // direct reads a batch by direct get: from any server that holds the stream, in
 // one question. Replies are checked one by one, because they come without flow
 // control, from whoever answers first.
-func (s *Source) direct(ctx context.Context, from bridge.Offset, records, bytes int) (batch, error) {
+func (s *Source) direct(ctx context.Context, from bridge.Offset, records, bytes int) (got batch, err error) {
+	ctx, span := s.cold.link.startSpan(ctx, "DIRECT.GET")
+	defer func() { bridge.EndSpan(span, err) }()
 	nc, err := s.cold.link.conn()
 	if err != nil {
 		return batch{}, err

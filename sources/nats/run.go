@@ -63,6 +63,8 @@ func (r *run) read(ctx context.Context, records, bytes int) (batch, error) {
 }
 
 func (r *run) once(ctx context.Context, q pullQuestion) (got batch, tooLarge bool, err error) {
+	ctx, span := r.s.cold.link.startSpan(ctx, "CONSUMER.MSG.NEXT")
+	defer func() { bridge.EndSpan(span, err) }()
 	r.s.stats.batches.Add(1)
 	ctx, deny := context.WithCancelCause(ctx)
 	defer deny(nil)

@@ -112,24 +112,39 @@ func (t *tail) session(ctx context.Context) (read bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	t.doubt(s.reign())
-	v, err := t.verify(ctx)
-	if err != nil {
-		return false, err
-	}
 	in, err := openInbox(nc)
 	if err != nil {
 		return false, err
 	}
 	defer in.close()
-	name := s.cluster.consumerName(s.opt.Instance)
+	name, err := t.makeConsumer(ctx)
+	if err != nil {
+		return false, err
+	}
+	p := &puller{nc: nc, inbox: in, subject: s.cluster.api + "CONSUMER.MSG.NEXT." + s.opt.Stream + "." + name}
+	t.deleteStale(ctx, name)
+	err = t.read(ctx, p, changed)
+	return p.heard, err
+}
+
+// makeConsumer makes a consumer at the place, which it verifies before and after.
+func (t *tail) makeConsumer(ctx context.Context) (name string, err error) {
+	s := t.s
+	ctx, span := bridge.StartTailSpan(ctx, "create consumer")
+	defer func() { bridge.EndSpan(span, err) }()
+	t.doubt(s.reign())
+	v, err := t.verify(ctx)
+	if err != nil {
+		return "", err
+	}
+	name = s.cluster.consumerName(s.opt.Instance)
 	s.stats.consumers.Add(1)
 	t.stale = append(t.stale, name) // also if it fails: it may have been made all the same
 	if err := s.live.link.createConsumer(ctx, v, name, max(t.pos.Place(0).Offset, 1), s.opt.Filter); err != nil {
 		if hasCode(err, codeMaxConsumers) { // our own old ones may be too many
 			t.deleteStale(ctx, "")
 		}
-		return false, fmt.Errorf("stream %q: %w", s.opt.Stream, err)
+		return "", fmt.Errorf("stream %q: %w", s.opt.Stream, err)
 	}
 	// A consumer dies with its stream, so if this is still the stream that was
 	// verified before, the consumer is of that stream and no other.
@@ -137,21 +152,18 @@ func (t *tail) session(ctx context.Context) (read bool, err error) {
 	// would never be read.
 	again, f, err := s.verify(ctx, s.live, t.pos, nil)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	if err := t.look(ctx, again); err != nil {
-		return false, err
+		return "", err
 	}
 	if f != nil && f.Reason.Reset() || again.incarnation != t.pos.Incarnation {
-		return false, errAgain
+		return "", errAgain
 	}
 	if f == nil {
 		s.verified.Store(again.epoch)
 	}
-	p := &puller{nc: nc, inbox: in, subject: s.cluster.api + "CONSUMER.MSG.NEXT." + s.opt.Stream + "." + name}
-	t.deleteStale(ctx, name)
-	err = t.read(ctx, p, changed)
-	return p.heard, err
+	return name, nil
 }
 
 // read hands on what the consumer delivers until something is wrong with it.
