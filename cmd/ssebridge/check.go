@@ -26,7 +26,7 @@ func check(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		// What cannot be started fails the check; it is not called wrongly.
 		return errors.New(err.Error())
 	}
-	u, err := openUpstream(c, slog.New(slog.DiscardHandler))
+	u, err := openUpstream(c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ type ProcessConfig struct {
 	OnReset     string  `split_words:"true" default:"since" choices:"since|all|new|fail" desc:"where to go on when a position cannot be honoured: after the last record known to be read, at the oldest, at the newest, or not at all (410)"`
 	CORSOrigins Origins `split_words:"true" desc:"origins of pages that may read, as https://app.example.com; the only wildcard is a port, as in http://localhost:*"`
 
+	TraceDeliveries int `split_words:"true" default:"16" min:"1" zero:"none" desc:"how many deliveries of one record get a span, if its producer was sampled and spans are exported (OTEL_EXPORTER_OTLP_ENDPOINT and the other OTEL_* variables); the others are counted"`
+
 	LogLevel  string `split_words:"true" default:"info" choices:"debug|info|warn|error" desc:"least severe level that is logged; info tells changes of state, not traffic"`
 	LogFormat string `split_words:"true" default:"json" choices:"json|text" desc:"form of the log on standard error"`
 }

@@ -29,7 +29,12 @@ func serve(ctx context.Context, _ []string, _, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(&c.Process, stderr)
-	s, err := newService(c, log)
+	t, err := newTelemetry(ctx, log)
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	defer t.shutdown(ctx, log)
+	s, err := newService(c, t, log)
 	if err != nil {
 		return err
 	}
@@ -57,18 +62,19 @@ func listen(ctx context.Context, name string, a Address) (net.Listener, error) {
 
 // service is the parts of a serving process.
 type service struct {
-	config   *Config
-	upstream *upstream
-	hub      *bridge.Hub
-	replay   *replay.Replay
-	events   *sink.Handler
-	probes   http.Handler
-	log      *slog.Logger
+	config    *Config
+	upstream  *upstream
+	hub       *bridge.Hub
+	replay    *replay.Replay
+	events    *sink.Handler
+	probes    http.Handler
+	telemetry *telemetry
+	log       *slog.Logger
 }
 
 // newService builds the parts. It starts and connects nothing.
-func newService(c *Config, log *slog.Logger) (*service, error) {
-	u, err := openUpstream(c, log)
+func newService(c *Config, t *telemetry, log *slog.Logger) (*service, error) {
+	u, err := openUpstream(c, t.tracer, log)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +90,11 @@ func newService(c *Config, log *slog.Logger) (*service, error) {
 		Logger:     log,
 	})
 	s := &service{
-		config: c, upstream: u, hub: hub, log: log,
-		replay: replay.New(hub, replay.Options{CacheBytes: memory - memory/2, Logger: log}),
+		config: c, upstream: u, hub: hub, telemetry: t, log: log,
+		replay: replay.New(hub, replay.Options{CacheBytes: memory - memory/2, Meter: t.meter, Logger: log}),
+	}
+	if _, err := hub.Observe(t.meter); err != nil {
+		return nil, fmt.Errorf("set up metrics: %w", err)
 	}
 	s.events = sink.NewHandler(s.sinkOptions())
 	probes := sink.ProbeOptions{Draining: s.events.Draining}
@@ -104,8 +113,8 @@ func (s *service) sinkOptions() sink.Options {
 		formats[stream.Mapping.Name] = stream.Format
 	}
 	return sink.Options{
-		Open: func(_ context.Context, sub bridge.Subscription) (sink.Follower, error) {
-			return s.replay.Open(sub), nil
+		Open: func(ctx context.Context, sub bridge.Subscription) (sink.Follower, error) {
+			return s.replay.Open(ctx, sub), nil
 		},
 		Path:                 string(p.HTTPPath),
 		Streams:              names,

@@ -21,7 +21,7 @@ func TestSettingsReachTheHandler(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatalf("problems: %q", problems)
 	}
-	s, err := newService(c, slog.New(slog.DiscardHandler))
+	s, err := newService(c, noTelemetry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestSettingsReachTheAdminListener(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatalf("problems: %q", problems)
 	}
-	s, err := newService(c, slog.New(slog.DiscardHandler))
+	s, err := newService(c, noTelemetry, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sources/kafka"
@@ -25,7 +30,8 @@ type runner interface {
 }
 
 // openUpstream makes the clusters and streams of c. Nothing is connected yet.
-func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
+// Spans go to tracer, if it is not nil.
+func openUpstream(c *Config, tracer trace.Tracer, log *slog.Logger) (*upstream, error) {
 	u := new(upstream)
 	byName := map[string]*nats.Cluster{}
 	for i := range c.NATS {
@@ -78,10 +84,34 @@ func openUpstream(c *Config, log *slog.Logger) (*upstream, error) {
 			Start:         s.Start.Start,
 			StartBack:     s.Start.Back,
 			MaxEventBytes: int(c.Process.MaxEventBytes),
-			Logger:        log,
+			Trace: bridge.TraceOptions{
+				Tracer: tracer, System: s.Mapping.Broker, Server: c.server(s.Mapping), Deliveries: c.Process.TraceDeliveries,
+			},
+			Logger: log,
 		}))
 	}
 	return u, nil
+}
+
+// server is the host of the first server of a stream's cluster, for spans.
+func (c *Config) server(m Mapping) string {
+	address := ""
+	switch m.Broker {
+	case brokerNATS:
+		i := slices.IndexFunc(c.NATS, func(n NATSConfig) bool { return n.Cluster == m.Cluster })
+		if u, err := url.Parse(c.NATS[i].URL[0]); err == nil && u.Host != "" {
+			return u.Hostname()
+		}
+		address = c.NATS[i].URL[0]
+	case brokerKafka:
+		i := slices.IndexFunc(c.Kafka, func(k KafkaConfig) bool { return k.Cluster == m.Cluster })
+		address = c.Kafka[i].Brokers[0]
+	}
+	address = address[strings.LastIndexByte(address, '@')+1:] // no user and password
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
 }
 
 // run connects the clusters, reads by them, and returns when all of it has
