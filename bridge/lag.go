@@ -23,13 +23,15 @@ type Lag struct {
 	Records Offset
 	Known   bool
 	// Age is 0 for a reader at the end of the log. Behind it, it is how old the
-	// newest record is that was read; and while the stream waits for its broker, no
+	// newest record is that was read, by the record's own time, but no more than the
+	// time since the reader was last seen at the end: producers' clocks may be wrong,
+	// and a stream may have slept. While the stream waits for its broker, it is no
 	// less than how long it has waited.
 	Age time.Duration
 }
 
-// Lags returns the lag of every partition that is known, by partition. It asks
-// no broker.
+// Lags returns the lag of every partition that is known, by partition, and
+// remembers which ones are read to the end. It asks no broker.
 func (s *Stream) Lags() []Lag {
 	var reports []PartitionReport // before the position, which moves on meanwhile
 	if r, ok := s.source.(PartitionReporter); ok {
@@ -44,12 +46,15 @@ func (s *Stream) Lags() []Lag {
 		if p < len(reports) && reports[p].End != UnknownOffset {
 			l.Records, l.Known = max(0, reports[p].End-pl.Offset), true
 		}
-		if l.Records > 0 {
-			newest := s.startedAt
-			if p < len(s.newest) && !s.newest[p].IsZero() {
-				newest = s.newest[p]
-			}
-			l.Age = max(0, now.Sub(newest))
+		for p >= len(s.atEnd) {
+			s.atEnd = append(s.atEnd, s.startedAt)
+		}
+		if l.Records == 0 {
+			s.atEnd[p] = now
+		}
+		l.Age = now.Sub(s.atEnd[p])
+		if p < len(s.newest) && !s.newest[p].IsZero() {
+			l.Age = min(l.Age, max(0, now.Sub(s.newest[p])))
 		}
 		if s.err != nil {
 			l.Age = max(l.Age, now.Sub(s.since))

@@ -28,7 +28,7 @@ func (h *Hub) Observe(m metric.Meter) (metric.Registration, error) {
 		return i
 	}
 	lagSeconds, err := m.Float64ObservableGauge("ssebridge.stream.lag", metric.WithUnit("s"), metric.WithDescription(
-		"Age of the newest record read, while there are newer ones; no less than the time for which the stream waits for its broker; else 0."))
+		"How long this replica is behind the broker: 0 at the end of the log, else the age of the newest record read, at most the time since it was at the end; no less than the time for which the stream waits for its broker."))
 	made = append(made, err)
 	var (
 		lagRecords  = gauge("ssebridge.stream.lag.records", "{record}", "Offsets up to the broker's end that have not been read yet: at most so many records.")

@@ -87,8 +87,12 @@ func TestMetricsTellLagAndState(t *testing.T) {
 		}
 
 		receiver{s}.Records([]Record{{Offset: 6, Time: time.Now().Add(-time.Minute), Data: []byte("abc"), Key: []byte("k")}})
-		expect("behind", "ssebridge.stream.lag{partition=0,stream=s} 60", "ssebridge.stream.lag.records{partition=0,stream=s} 3",
+		expect("behind, and the record is older than that", "ssebridge.stream.lag{partition=0,stream=s} 3", "ssebridge.stream.lag.records{partition=0,stream=s} 3",
 			"ssebridge.stream.records{stream=s} 1", "ssebridge.stream.bytes{stream=s} 4")
+		receiver{s}.Records([]Record{{Offset: 7, Time: time.Now().Add(-2 * time.Second)}})
+		expect("behind", "ssebridge.stream.lag{partition=0,stream=s} 2")
+		receiver{s}.Records([]Record{{Offset: 8, Time: time.Now().Add(time.Hour)}})
+		expect("the producer's clock is ahead", "ssebridge.stream.lag{partition=0,stream=s} 0")
 		receiver{s}.Records([]Record{{Offset: 9, Time: time.Now()}})
 		time.Sleep(time.Hour)
 		expect("at the end", "ssebridge.stream.lag{partition=0,stream=s} 0", "ssebridge.stream.lag.records{partition=0,stream=s} 0")

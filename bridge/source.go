@@ -98,6 +98,11 @@ const (
 	UnreadableID Reason = "unreadable-id" // the event id could not be read
 )
 
+// Reasons lists them all.
+func Reasons() []Reason {
+	return []Reason{Retention, Limits, TooLarge, Recreated, RolledBack, UnreadableID}
+}
+
 // Reset reports whether the reason belongs to a reset; otherwise it is a gap's.
 func (r Reason) Reset() bool { return r == Recreated || r == RolledBack || r == UnreadableID }
 

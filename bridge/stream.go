@@ -44,6 +44,7 @@ type Stream struct {
 	live       Position
 	startedAt  time.Time   // when the end of the log was first told
 	newest     []time.Time // by partition: of the newest live record, by its own time; zero: none yet
+	atEnd      []time.Time // by partition: when the reader was last seen at the end of the log
 	records    uint64      // read live
 	bytes      uint64      // of their keys and data
 	started    bool

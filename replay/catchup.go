@@ -352,7 +352,7 @@ func (c *catchUp) connected() {
 			body.Dropped = append(body.Dropped, part.Stream)
 		}
 	}
-	c.f.replay.metrics.resumed(body.Resume)
+	c.f.replay.metrics.resumed(body.Resume, 1)
 	if !c.f.sub.Control {
 		c.put(bridge.Event{Kind: bridge.HeartbeatEvent}, false)
 		return
@@ -523,7 +523,7 @@ func (c *catchUp) put(ev bridge.Event, withID bool) {
 	c.add(unit, ev.ID)
 	switch {
 	case ev.Finding != nil:
-		c.f.replay.metrics.told(ev.Stream, ev.Finding.Reason)
+		c.f.replay.metrics.told(ev.Stream, ev.Finding.Reason, 1)
 	case ev.Record != nil:
 		c.addRecord(ev.Record.Trace)
 	}

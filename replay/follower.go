@@ -194,7 +194,7 @@ func (f *Follower) add(e *bridge.Entry) {
 	b := &f.batch
 	b.Units = append(b.Units, e.Unit)
 	if e.Loss != nil {
-		f.replay.metrics.told(f.group.Streams()[e.Stream].Name(), e.Loss.Reason)
+		f.replay.metrics.told(f.group.Streams()[e.Stream].Name(), e.Loss.Reason, 1)
 		return
 	}
 	if b.Records == 0 {

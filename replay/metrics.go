@@ -50,6 +50,15 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 		handOvers = observed("ssebridge.replay.handovers", "{client}", "Times a client came to share its group's bytes.")
 		falls     = observed("ssebridge.replay.falls", "{client}", "Times what such a client needed next had left the ring.")
 	)
+	// From the first moment on, so that the first gap is an increase.
+	for _, verdict := range []string{"new", "exact", "gap", "reset"} {
+		ms.resumed(verdict, 0)
+	}
+	for _, s := range r.hub.Streams() {
+		for _, reason := range bridge.Reasons() {
+			ms.told(s.Name(), reason, 0)
+		}
+	}
 	var err error
 	ms.registration, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		stats := r.Stats()
@@ -72,18 +81,18 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 	return ms
 }
 
-// resumed counts a connection by its verdict.
-func (ms *metrics) resumed(verdict string) {
-	ms.resumes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("verdict", verdict))))
+// resumed counts connections by their verdict.
+func (ms *metrics) resumed(verdict string, n int64) {
+	ms.resumes.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(attribute.String("verdict", verdict))))
 }
 
-// told counts a gap or a reset that a client is told.
-func (ms *metrics) told(stream string, reason bridge.Reason) {
+// told counts gaps or resets that clients are told.
+func (ms *metrics) told(stream string, reason bridge.Reason, n int64) {
 	counter := ms.gaps
 	if reason.Reset() {
 		counter = ms.resets
 	}
-	counter.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(
+	counter.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(
 		attribute.String("stream", stream), attribute.String("reason", string(reason)))))
 }
 

@@ -135,7 +135,7 @@ func (c *catchUp) pass(ctx context.Context, e *bridge.Entry, ahead map[aheadKey]
 		if e.Loss == nil {
 			c.addRecord(e.Trace)
 		} else {
-			c.f.replay.metrics.told(c.own[e.Stream].Stream, e.Loss.Reason)
+			c.f.replay.metrics.told(c.own[e.Stream].Stream, e.Loss.Reason, 1)
 		}
 	}
 	if c.full() {

@@ -29,6 +29,9 @@ func changed(e bridge.Event, change func(*bridge.Record)) bridge.Event {
 	return e
 }
 
+// someParent is a W3C trace context.
+const someParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 // The bytes are a contract with every client there is: a change of any of them
 // is a change of the product.
 func TestEncoderWritesTheseBytes(t *testing.T) {
@@ -69,6 +72,12 @@ func TestEncoderWritesTheseBytes(t *testing.T) {
 			r.Key, r.Time = []byte{0xff}, time.Time{}
 			r.Headers = []bridge.Header{{Key: "b", Value: []byte("1")}, {Key: "a", Value: []byte{0xfe}}, {Key: "b", Value: nil}}
 		}), `data: {"stream":"orders","subject":"orders.eu","partition":0,"offset":7,"time":null,"key":{"base64":"/w=="},"headers":{"a":[{"base64":"/g=="}],"b":["1",""]},"encoding":"json","data":1}` + "\n" + end},
+		{"envelope with a trace context", EncoderOptions{Format: FormatEnvelope}, changed(record("1"), func(r *bridge.Record) {
+			r.Headers = []bridge.Header{{Key: "Traceparent", Value: []byte(someParent)}, {Key: "tracestate", Value: []byte("a=b")}}
+		}), "data: " + envelope + `,"key":null,"headers":{"Traceparent":["` + someParent + `"],"tracestate":["a=b"]},"traceparent":"` + someParent + `","tracestate":"a=b","encoding":"json","data":1}` + "\n" + end},
+		{"envelope with a damaged trace context", EncoderOptions{Format: FormatEnvelope}, changed(record("1"), func(r *bridge.Record) {
+			r.Headers = []bridge.Header{{Key: "traceparent", Value: []byte(someParent[1:])}}
+		}), "data: " + envelope + `,"key":null,"headers":{"traceparent":["` + someParent[1:] + `"]},"encoding":"json","data":1}` + "\n" + end},
 		{"the stream's own format", EncoderOptions{StreamFormats: map[string]string{"orders": FormatBase64}}, record("a"), "data: YQ==\n" + end},
 		{"format asked for beats the stream's", EncoderOptions{Format: FormatData, StreamFormats: map[string]string{"orders": FormatBase64}}, record("a"), "data: a\n" + end},
 		{"hidden", EncoderOptions{}, changed(record("a"), func(r *bridge.Record) { r.Kind = bridge.Hidden }), ""},

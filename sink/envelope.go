@@ -40,6 +40,14 @@ func appendEnvelope(dst []byte, stream string, r *bridge.Record) []byte {
 	dst = appendKey(dst, r.Key)
 	dst = append(dst, `,"headers":`...)
 	dst = appendHeaders(dst, r.Headers)
+	if parent, state := r.TraceContext(); parent != "" {
+		dst = append(dst, `,"traceparent":`...)
+		dst = appendJSONString(dst, parent)
+		if state != "" {
+			dst = append(dst, `,"tracestate":`...)
+			dst = appendJSONString(dst, state)
+		}
+	}
 	if r.Kind == bridge.Delete {
 		return append(dst, `,"deleted":true}`...)
 	}
