@@ -151,11 +151,11 @@ func (g *Group) Level(number, generation uint64) (*Cursor, WalkState) {
 // Leave lets go of the group; nothing of it may be used afterwards.
 func (g *Group) Leave() { g.hub.leave(g) }
 
-// Cursor is one level client's moving place in its group. It is not safe for
-// concurrent use.
+// Cursor is one level client's moving place in its group. Its methods are for
+// one goroutine, but Head may be called by any.
 type Cursor struct {
 	group *Group
-	next  uint64 // how many of the group's entries, ever, are behind it
+	next  uint64 // how many of the group's entries, ever, are behind it; see Head
 }
 
 // Take appends to dst the entries that come next, until their bytes reach
@@ -192,7 +192,7 @@ func (c *Cursor) Take(dst []Entry, maxBytes int) ([]Entry, WalkState) {
 // that its group is shown, so that the vector is the client's position too.
 func (c *Cursor) Head() (id string, ok bool) {
 	g, f := c.group, c.group.feed
-	f.mu.Lock()
+	f.mu.Lock() // not RLock, under which Take moves next
 	defer f.mu.Unlock()
 	if c.next != g.dropped+uint64(len(g.numbers)) {
 		return "", false

@@ -37,3 +37,15 @@ type GuaranteeReporter interface {
 	// broker and may be called from any goroutine.
 	ReducedGuarantees() []string
 }
+
+// FollowerStatus is what can be told of a client's way through its subscription
+// at one moment.
+type FollowerStatus struct {
+	State string // entering, catching-up or level
+	ID    string // event id of the client's position; empty: it has none yet
+	// Lag counts the offsets between the position and what this replica has read.
+	// As logs have holes and filters leave records out, it is the most records that
+	// the client has still to get. LagKnown is false while that cannot be told.
+	Lag      Offset
+	LagKnown bool
+}

@@ -138,6 +138,9 @@ func (c *catchUp) resolve(ctx context.Context) error {
 			return err
 		}
 		f.group = group
+		f.mu.Lock()
+		f.streams = group.Streams()
+		f.mu.Unlock()
 	}
 	c.group, c.streams = f.group, f.group.Streams()
 	return c.place()

@@ -28,13 +28,13 @@ const (
 //
 // While it is away, a goroutine of its own catches up and waits until Next takes
 // what it found; while it is level it has none. Its methods are for one goroutine
-// at a time: to close it while Next waits, end that call's context first.
+// at a time, except those of status.go: to close it while Next waits, end that
+// call's context first.
 type Follower struct {
 	replay *Replay
 	sub    bridge.Subscription
 	group  *bridge.Group // nil until the catch-up has joined it
 
-	at    string    // event id of the client's position, see ID
 	sent  string    // the last id that left in an event
 	fresh bool      // nothing was sent yet: connected comes first
 	told  bool      // caught-up was sent
@@ -44,9 +44,8 @@ type Follower struct {
 	opened   time.Time
 	wasLevel bool // at least once
 
-	cursor *bridge.Cursor // level; nil while away
-	taken  []bridge.Entry
-	batch  bridge.Batch // scratch
+	taken []bridge.Entry
+	batch bridge.Batch // scratch
 
 	out     chan batch    // from the catch-up; nil while level
 	done    chan struct{} // closed when the catch-up has ended; nil while level
@@ -54,8 +53,12 @@ type Follower struct {
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup
 
+	// What only the client's goroutine changes, it reads without mu.
 	mu       sync.Mutex
-	progress string // event id of the catch-up's own position, when nothing is pending
+	at       string           // event id of the client's position, see ID; the client's goroutine
+	cursor   *bridge.Cursor   // level; nil while away; the client's goroutine
+	progress string           // event id of the catch-up's own position, when nothing is pending
+	streams  []*bridge.Stream // of the group, once it was joined; the catch-up's goroutine
 }
 
 // batch is what the catch-up hands to Next.
@@ -78,9 +81,11 @@ func (f *Follower) away() {
 	if f.opening() {
 		ctx = trace.ContextWithSpanContext(ctx, f.request)
 	}
-	f.cursor, f.stop = nil, stop
+	f.stop = stop
 	f.out, f.done = make(chan batch), make(chan struct{})
-	f.progress = f.at
+	f.mu.Lock()
+	f.cursor, f.progress = nil, f.at
+	f.mu.Unlock()
 	cu := &catchUp{f: f, fresh: f.fresh, from: f.at}
 	f.replay.catchUps.Add(1)
 	f.running.Go(func() {
@@ -129,7 +134,10 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 			if f.end.err != nil {
 				return f.end.last, f.end.err
 			}
-			f.cursor, f.out, f.done, f.wasLevel = f.end.cursor, nil, nil, true
+			f.out, f.done, f.wasLevel = nil, nil, true
+			f.mu.Lock()
+			f.cursor = f.end.cursor
+			f.mu.Unlock()
 			f.replay.handOvers.Add(1)
 			continue
 		default:
@@ -152,9 +160,8 @@ func (f *Follower) give(b batch) bridge.Batch {
 	if b.id != "" {
 		f.sent = b.id
 	}
-	f.at = b.at
 	f.mu.Lock()
-	f.progress = b.at
+	f.at, f.progress = b.at, b.at
 	f.mu.Unlock()
 	return b.Batch
 }
@@ -177,7 +184,12 @@ func (f *Follower) take() bool {
 			return false
 		}
 		f.add(e)
-		f.at, f.sent = e.ID(), e.ID()
+		f.sent = e.ID()
+	}
+	if len(f.taken) > 0 {
+		f.mu.Lock()
+		f.at = f.sent
+		f.mu.Unlock()
 	}
 	clear(f.taken)
 	return true
@@ -215,15 +227,9 @@ func (f *Follower) content(readers bridge.OnReset) bool {
 // heartbeat is a sign of life; if the position moved since the last id, it
 // carries the position.
 func (f *Follower) heartbeat() bridge.Batch {
-	if f.cursor != nil {
-		if id, ok := f.cursor.Head(); ok {
-			f.at = id
-		}
-	} else {
-		f.mu.Lock()
-		f.at = f.progress
-		f.mu.Unlock()
-	}
+	f.mu.Lock()
+	f.at = f.position()
+	f.mu.Unlock()
 	ev := bridge.Event{Kind: bridge.HeartbeatEvent}
 	if f.sub.Control && f.at != f.sent && f.sent != "" {
 		ev = bridge.Event{Kind: bridge.PositionEvent, ID: f.at}
@@ -240,10 +246,13 @@ func (f *Follower) heartbeat() bridge.Batch {
 func (f *Follower) ID() string { return f.at }
 
 // Close lets go of everything the follower holds and waits for its goroutine.
-// Nothing may be called afterwards.
+// Nothing but the methods of status.go may be called afterwards.
 func (f *Follower) Close() {
 	f.stop(context.Canceled)
 	f.running.Wait()
+	f.mu.Lock()
+	f.cursor, f.progress = nil, f.at
+	f.mu.Unlock()
 	if f.group != nil {
 		f.group.Leave()
 		f.group = nil
