@@ -4,9 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
 )
 
 // closing is the reason with which the bridge ends a response. As the cause of
@@ -14,9 +18,10 @@ import (
 type closing string
 
 const (
-	closingDrain    closing = "drain"
-	closingOverload closing = "overload"
-	closingMaxAge   closing = "max-age"
+	closingDrain      closing = "drain"
+	closingOverload   closing = "overload"
+	closingMaxAge     closing = "max-age"
+	closingDisconnect closing = "disconnect"
 )
 
 func (c closing) Error() string { return "closing " + string(c) }
@@ -27,8 +32,20 @@ var errForced = errors.New("drain was given up")
 // client is one connection that is being served.
 type client struct {
 	number uint64 // in the order in which they came
-	close  context.CancelCauseFunc
-	abort  func() // makes its writes fail, one that is under way too
+	since  time.Time
+	who    peer
+	sub    bridge.Subscription
+	out    *response
+
+	stop     context.CancelCauseFunc
+	closing  atomic.Bool // it is told, or will be at the next event boundary
+	follower atomic.Pointer[Reporter]
+}
+
+// close ends the client with a reason.
+func (c *client) close(reason error) {
+	c.closing.Store(true)
+	c.stop(reason)
 }
 
 // clients are all connections that are being served, and the door to them.
@@ -57,7 +74,7 @@ func (cs *clients) enter(c *client, now time.Time) (refused closing) {
 		cs.open = map[uint64]*client{}
 	}
 	cs.last++
-	c.number = cs.last
+	c.number, c.since = cs.last, now
 	cs.open[c.number] = c
 	return ""
 }
@@ -72,8 +89,8 @@ func (cs *clients) leave(c *client) {
 	}
 }
 
-// drain closes the door. It returns who is inside, those that came first in
-// front, and a channel that is closed when all have left.
+// drain closes the door. It returns who is inside, in any order, and a channel
+// that is closed when all have left.
 func (cs *clients) drain() (inside []*client, gone <-chan struct{}) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -84,11 +101,26 @@ func (cs *clients) drain() (inside []*client, gone <-chan struct{}) {
 			close(cs.gone)
 		}
 	}
-	for _, c := range cs.open {
-		inside = append(inside, c)
-	}
-	slices.SortFunc(inside, func(a, b *client) int { return cmp.Compare(a.number, b.number) })
-	return inside, cs.gone
+	return slices.Collect(maps.Values(cs.open)), cs.gone
+}
+
+// inside returns who is inside, in any order.
+func (cs *clients) inside() []*client {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Collect(maps.Values(cs.open))
+}
+
+// find returns the client of a number, nil if it is not inside.
+func (cs *clients) find(number uint64) *client {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.open[number]
+}
+
+// sortClients puts those that came first in front.
+func sortClients(list []*client) {
+	slices.SortFunc(list, func(a, b *client) int { return cmp.Compare(a.number, b.number) })
 }
 
 // isDraining reports whether the door is closed.

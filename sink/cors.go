@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // Origins are the web origins whose pages may read responses. The zero value
@@ -92,8 +94,8 @@ func (h *Handler) allowOrigin(header http.Header, r *http.Request) {
 	case strings.HasSuffix(origin, "://"+r.Host): // the same origin needs no leave
 	case checkOrigin(origin, false) == nil:
 		h.refusedOrigin.Do(func() {
-			h.log.Warn("a page of another origin was refused; later ones are not logged", "origin", shorten(origin, 200),
-				"to_allow_it", "SSEBRIDGE_CORS_ORIGINS="+strings.Join(append(slices.Clone(h.opt.Origins.texts), shorten(origin, 200)), ","))
+			h.log.Warn("a page of another origin was refused; later ones are not logged", "origin", problem.Shorten(origin, 200),
+				"to_allow_it", "SSEBRIDGE_CORS_ORIGINS="+strings.Join(append(slices.Clone(h.opt.Origins.texts), problem.Shorten(origin, 200)), ","))
 		})
 	}
 }

@@ -24,7 +24,7 @@
 //
 // Every status but 200 ends a browser's EventSource for good. Whatever passes by
 // itself is therefore answered 200 with one closing block, which has a reason
-// (overload, drain, max-age), a retry and the id to come back with, and a clean
+// (overload, drain, max-age, disconnect), a retry and the id to come back with, and a clean
 // end. What does not pass is a problem (RFC 9457) with a stable code:
 //
 //	400 bad-query            the query is not percent-encoded pairs

@@ -20,6 +20,7 @@ import (
 // returns nil. It may be called again: the later call hurries with its own times.
 func (h *Handler) Drain(ctx context.Context, over time.Duration) error {
 	inside, gone := h.clients.drain()
+	sortClients(inside)
 	window := max(0, over-time.Duration(float64(h.opt.Retry)*(1+retrySpread)))
 	start := time.Now()
 	for i, c := range inside {
@@ -36,7 +37,7 @@ func (h *Handler) Drain(ctx context.Context, over time.Duration) error {
 	}
 	for _, c := range inside {
 		c.close(errForced)
-		c.abort()
+		c.out.abort()
 	}
 	<-gone
 	return context.Cause(ctx)

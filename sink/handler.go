@@ -143,12 +143,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	stream, found := h.route(r.URL.Path)
 	switch {
 	case !found:
-		newProblem(codeNotFound, "", "nothing is served at this path").write(w)
+		newProblem(codeNotFound, "", "nothing is served at this path").Write(w)
 	case r.Method == http.MethodOptions:
 		h.answerOptions(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", allowedMethods)
-		newProblem(codeMethod, "", "streams are read with GET").write(w)
+		newProblem(codeMethod, "", "streams are read with GET").Write(w)
 	default:
 		h.answerGet(w, r, stream)
 	}
@@ -165,12 +165,12 @@ func (h *Handler) route(path string) (stream string, found bool) {
 
 func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream string) {
 	if !acceptsEventStream(r.Header.Values("Accept")) {
-		newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are").write(w)
+		newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are").Write(w)
 		return
 	}
 	sub, err := h.subscription(r, stream)
 	if err != nil {
-		problemOf(err).write(w)
+		problemOf(err).Write(w)
 		return
 	}
 	out := &response{w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1}
@@ -198,7 +198,7 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request) {
 func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription) {
 	ctx, stop := context.WithCancelCause(r.Context())
 	defer stop(nil)
-	c := &client{close: stop, abort: out.abort}
+	c := &client{who: peerOf(r), sub: sub, out: out, stop: stop}
 	if refused := h.clients.enter(c, time.Now()); refused != "" {
 		if r.ProtoMajor == 1 && refused == closingDrain {
 			out.w.Header().Set("Connection", "close")
@@ -208,7 +208,7 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 	}
 	defer h.clients.leave(c)
 	if h.opt.MaxAge > 0 {
-		age := time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { stop(closingMaxAge) })
+		age := time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
 		defer age.Stop()
 	}
 
@@ -218,6 +218,9 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 		return
 	}
 	defer f.Close()
+	if told, ok := f.(Reporter); ok {
+		c.follower.Store(&told)
+	}
 	err = follow(ctx, f, out)
 	h.end(out, r, sub, f.ID(), err)
 }
@@ -247,7 +250,7 @@ func (h *Handler) end(out *response, r *http.Request, sub bridge.Subscription, i
 	case p.Status == http.StatusOK:
 		h.sayClosing(out, sub, id, closingOverload)
 	case !out.begun:
-		p.write(out.w)
+		p.Write(out.w)
 	}
 }
 

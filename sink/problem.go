@@ -1,15 +1,14 @@
 package sink
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // The codes of problems. Clients act on them: a code never changes its meaning
@@ -37,10 +36,7 @@ const (
 // kinds says for every code which status, title and advice go with it. Status
 // 200 is that of a response that begins and ends with a closing block, as every
 // other one ends a browser's EventSource for good.
-var kinds = map[string]struct {
-	status        int
-	title, advice string
-}{
+var kinds = problem.Kinds{
 	codeBadQuery:           {http.StatusBadRequest, "The query cannot be read", "Percent-encode the values of parameters."},
 	codeUnknownParameter:   {http.StatusBadRequest, "There is no such parameter", "Parameters are subject, stream, lastEventId, start, format, on-reset, names and control."},
 	codeDuplicateParameter: {http.StatusBadRequest, "The parameter is given more than once", "Only subject and stream may be repeated."},
@@ -75,29 +71,15 @@ var errorCodes = []struct {
 	{bridge.ErrMissing, codeOverload},
 }
 
-// problem is an error as clients see it (RFC 9457).
-type problem struct {
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail"`
-	Code      string `json:"code"`
-	Parameter string `json:"parameter,omitempty"` // which one of the request, as it was spelled
-	Advice    string `json:"advice"`
-}
-
-// maxDetailBytes bounds the detail of a problem, which may quote the request.
-const maxDetailBytes = 400
-
 // newProblem makes the problem of a code. parameter may be empty.
-func newProblem(code, parameter, detail string) *problem {
-	k := kinds[code]
-	return &problem{k.title, k.status, shorten(detail, maxDetailBytes), code, shorten(parameter, 64), k.advice}
+func newProblem(code, parameter, detail string) *problem.Problem {
+	return kinds.New(code, parameter, detail)
 }
 
 // problemOf returns an error as a problem. The text of errors that were not made
 // for clients stays here.
-func problemOf(err error) *problem {
-	if p, ok := errors.AsType[*problem](err); ok {
+func problemOf(err error) *problem.Problem {
+	if p, ok := errors.AsType[*problem.Problem](err); ok {
 		return p
 	}
 	if reset, ok := errors.AsType[*bridge.ResetError](err); ok {
@@ -124,37 +106,9 @@ func noStreamDetail(sub bridge.Subscription) string {
 			detail += " or"
 		}
 		detail += " " + strconv.Quote(string(p))
-		if len(detail) > maxDetailBytes {
+		if len(detail) > problem.MaxDetailBytes {
 			break
 		}
 	}
 	return detail
-}
-
-// Error returns the detail.
-func (p *problem) Error() string { return p.Detail }
-
-// write sends the problem as the whole response.
-func (p *problem) write(w http.ResponseWriter) {
-	body, err := json.Marshal(p) // escapes what HTML could read, and repairs UTF-8
-	if err != nil {
-		http.Error(w, p.Code, p.Status)
-		return
-	}
-	header := w.Header()
-	header.Set("Content-Type", "application/problem+json")
-	header.Set("Cache-Control", "no-store")
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n'))
-}
-
-// shorten cuts a text to at most n bytes, at a character.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // subscription reads what a request asks for. pathStream is the stream that its
-// path names, if any. The error is a *problem.
+// path names, if any. The error is a *problem.Problem.
 func (h *Handler) subscription(r *http.Request, pathStream string) (bridge.Subscription, error) {
 	sub := bridge.Subscription{
 		Control: true, Heartbeat: h.opt.Heartbeat, Retry: h.jitter(h.opt.Retry, retrySpread),
@@ -57,7 +58,7 @@ func (h *Handler) subscription(r *http.Request, pathStream string) (bridge.Subsc
 			off, err = parseOff(value)
 			sub.Control = !off
 		default:
-			return sub, newProblem(codeUnknownParameter, name, fmt.Sprintf("parameter %q is not known", shorten(name, 64)))
+			return sub, newProblem(codeUnknownParameter, name, fmt.Sprintf("parameter %q is not known", problem.Shorten(name, 64)))
 		}
 		if len(query[name]) > 1 {
 			return sub, newProblem(codeDuplicateParameter, name, fmt.Sprintf("parameter %s is given %d times", name, len(query[name])))
@@ -96,7 +97,7 @@ func readID(sub *bridge.Subscription, header []string, parameter, value string) 
 func (h *Handler) streamNames(names []string) ([]string, error) {
 	for _, name := range names {
 		if !h.streams[name] {
-			return nil, newProblem(codeUnknownStream, "stream", fmt.Sprintf("stream %q is not configured", shorten(name, 64)))
+			return nil, newProblem(codeUnknownStream, "stream", fmt.Sprintf("stream %q is not configured", problem.Shorten(name, 64)))
 		}
 	}
 	names = slices.Clone(names)

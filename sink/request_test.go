@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // ask sends a request straight to a handler whose followers end at once, and
@@ -177,7 +178,7 @@ func TestBadRequestsAreProblems(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w, opened := ask(t, Options{MaxPatterns: 2}, get(t, tt.target))
-			var p problem
+			var p problem.Problem
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 				t.Fatalf("%s: %v", w.Body, err)
 			}
@@ -202,7 +203,7 @@ func TestProblemsQuoteRequestsSafely(t *testing.T) {
 			t.Errorf("%s: %d %d bytes: %.300q", target, w.Code, len(body), body)
 		}
 	}
-	if p := newProblem(codeBadParameter, evil, evil); len(p.Detail) > maxDetailBytes+len("…") || len(p.Parameter) > 100 {
+	if p := newProblem(codeBadParameter, evil, evil); len(p.Detail) > problem.MaxDetailBytes+len("…") || len(p.Parameter) > 100 {
 		t.Errorf("%d bytes of detail, %d of a name", len(p.Detail), len(p.Parameter))
 	}
 	w, _ := ask(t, Options{}, get(t, "/events?"+url.QueryEscape(evil)+"=1"))
@@ -219,7 +220,7 @@ func TestNoStreamNamesWhatWasLookedFor(t *testing.T) {
 		"/events/orders?subject=x&stream=prices":                `none of the streams orders, prices has subjects that match "x"`,
 		"/events":                                               `no stream has subjects that match`,
 	} {
-		var p problem
+		var p problem.Problem
 		w := httptest.NewRecorder()
 		h := NewHandler(Options{Streams: []string{"orders", "prices"}, Open: func(context.Context, bridge.Subscription) (Follower, error) {
 			return nil, bridge.ErrNoStream
@@ -234,7 +235,7 @@ func TestNoStreamNamesWhatWasLookedFor(t *testing.T) {
 		long.Names = append(long.Names, fmt.Sprint(i))
 	}
 	long.Filter = bridge.NewFilter(bridge.Pattern(strings.Repeat("x", 1000)), "<\u2028")
-	if p := newProblem(codeNoStream, "", noStreamDetail(long)); len(p.Detail) > maxDetailBytes+len("…") {
+	if p := newProblem(codeNoStream, "", noStreamDetail(long)); len(p.Detail) > problem.MaxDetailBytes+len("…") {
 		t.Errorf("%d bytes of detail", len(p.Detail))
 	}
 }
@@ -246,10 +247,10 @@ func TestPackageCommentListsEveryCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for code, k := range kinds {
-		if line := fmt.Sprintf("//\t%d %s ", k.status, code); k.status != 200 && !strings.Contains(string(text), line) {
-			t.Errorf("doc.go does not list %d %s", k.status, code)
+		if line := fmt.Sprintf("//\t%d %s ", k.Status, code); k.Status != 200 && !strings.Contains(string(text), line) {
+			t.Errorf("doc.go does not list %d %s", k.Status, code)
 		}
-		if k.title == "" || k.advice == "" {
+		if k.Title == "" || k.Advice == "" {
 			t.Errorf("%s has no title or advice", code)
 		}
 	}

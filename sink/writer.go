@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func follow(ctx context.Context, f Follower, out *response) error {
 			if err := out.write(batch.Units); err != nil {
 				return err
 			}
+			out.events.Add(countEvents(units))
 		}
 		if err != nil {
 			return err
@@ -54,13 +56,25 @@ func follow(ctx context.Context, f Follower, out *response) error {
 	}
 }
 
+// countEvents counts the units that are no heartbeats.
+func countEvents(units [][]byte) (n uint64) {
+	for _, unit := range units {
+		if len(unit) > 0 && unit[0] != ':' {
+			n++
+		}
+	}
+	return n
+}
+
 // response writes an event stream through an http.ResponseWriter. All methods
-// but abort are for the handler's goroutine.
+// but abort are for the handler's goroutine; the counters may be read by any.
 type response struct {
 	w       http.ResponseWriter
 	timeout time.Duration
 	shared  bool // the connection carries other responses too (HTTP/2)
 	begun   bool // the head is written, though it may not have left
+
+	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
 
 	mu      sync.Mutex
 	control *http.ResponseController // whose deadlines mu guards
@@ -104,7 +118,8 @@ func (o *response) write(units [][]byte) error {
 	if err := o.extend(); err != nil {
 		return err
 	}
-	written := 0
+	written, total := 0, 0
+	defer func() { o.bytes.Add(uint64(total)) }()
 	for _, unit := range units {
 		for len(unit) > 0 {
 			if written >= pieceBytes {
@@ -114,6 +129,7 @@ func (o *response) write(units [][]byte) error {
 				}
 			}
 			n, err := o.w.Write(unit[:min(len(unit), pieceBytes-written)])
+			total += n
 			if err != nil {
 				return fmt.Errorf("%w: %w", errClientGone, err)
 			}
