@@ -100,7 +100,7 @@ func TestRecordIsTracedFromProducerToDeliveries(t *testing.T) {
 		for range 5 {
 			entries[0].Trace.Delivered(requestSpan(), at, time.Now())
 		}
-		time.Sleep(processHold)
+		time.Sleep(processHold + time.Millisecond)
 		r.want("deliver s < process s +producer +other", "deliver s < process s +producer +other",
 			"process s < receive s +producer", "receive s < - +producer")
 		for _, s := range r.recorder.Ended() {
@@ -185,7 +185,7 @@ func TestOpenSpansAreBoundedAndEndWithTheStream(t *testing.T) {
 		}
 		time.Sleep(2 * processHold) // the timer finds nothing
 		r.publish("a", "traceparent", sampledParent)
-		time.Sleep(processHold)
+		time.Sleep(processHold + time.Millisecond)
 		if got := process(); got != maxOpenTraces+4 {
 			t.Errorf("%d process spans, want one more", got)
 		}

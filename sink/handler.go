@@ -10,7 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // A Follower is one client's way through its subscription. Its methods are for
@@ -73,6 +78,10 @@ type Options struct {
 	MaxConnectsPerSecond int
 	// MaxPatterns bounds the subjects of one request, 0 means no bound.
 	MaxPatterns int
+	// Tracer makes the spans of requests; nil: none.
+	Tracer trace.Tracer
+	// Meter counts clients and what they are written; nil: nothing is counted.
+	Meter metric.Meter
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -86,6 +95,7 @@ type Handler struct {
 	encoders map[form]*Encoder
 	onlyData bool // no stream has another format of its own
 	clients  clients
+	metrics  *metrics
 	log      *slog.Logger
 	random   func() float64 // in [0, 1)
 
@@ -112,6 +122,9 @@ func NewHandler(o Options) *Handler {
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = DefaultWriteTimeout
 	}
+	if o.Meter == nil {
+		o.Meter = noop.Meter{}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -132,6 +145,7 @@ func NewHandler(o Options) *Handler {
 			h.encoders[form{format, noNames}] = NewEncoder(EncoderOptions{Format: format, Names: !noNames, StreamFormats: o.StreamFormats})
 		}
 	}
+	h.metrics = newMetrics(o.Meter, h)
 	return h
 }
 
@@ -140,46 +154,67 @@ const allowedMethods = "GET, HEAD, OPTIONS"
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.setHeaders(w.Header(), r)
-	stream, found := h.route(r.URL.Path)
+	stream, route := h.route(r.URL.Path)
+	ctx, span := h.startRequest(r, route)
+	defer span.End()
+	if span.IsRecording() {
+		r = r.WithContext(ctx)
+	}
 	switch {
-	case !found:
-		newProblem(codeNotFound, "", "nothing is served at this path").Write(w)
+	case route == "":
+		h.refuse(w, r, newProblem(codeNotFound, "", "nothing is served at this path"))
 	case r.Method == http.MethodOptions:
 		h.answerOptions(w, r)
+		endRequest(span, http.StatusNoContent)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", allowedMethods)
-		newProblem(codeMethod, "", "streams are read with GET").Write(w)
+		h.refuse(w, r, newProblem(codeMethod, "", "streams are read with GET"))
 	default:
 		h.answerGet(w, r, stream)
 	}
 }
 
-// route tells whether streams are served at path, and which one it names, if any.
-func (h *Handler) route(path string) (stream string, found bool) {
+// route tells by which of its routes a path is served, "" for none, and the stream
+// that it names, if any.
+func (h *Handler) route(path string) (stream, route string) {
 	if path == h.opt.Path {
-		return "", true
+		return "", h.opt.Path
 	}
-	stream, found = strings.CutPrefix(path, h.path+"/")
-	return stream, found && stream != "" && !strings.Contains(stream, "/")
+	stream, found := strings.CutPrefix(path, h.path+"/")
+	if !found || stream == "" || strings.Contains(stream, "/") {
+		return "", ""
+	}
+	return stream, h.path + "/{stream}"
 }
 
 func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream string) {
 	if !acceptsEventStream(r.Header.Values("Accept")) {
-		newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are").Write(w)
+		h.refuse(w, r, newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are"))
 		return
 	}
 	sub, err := h.subscription(r, stream)
 	if err != nil {
-		problemOf(err).Write(w)
+		h.refuse(w, r, problemOf(err))
 		return
 	}
-	out := &response{w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1}
+	out := &response{
+		w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1,
+		metrics: h.metrics, request: trace.SpanFromContext(r.Context()),
+	}
 	if r.Method == http.MethodHead {
 		out.begin()
+		endRequest(out.request, http.StatusOK)
 		return
 	}
 	defer out.finish()
 	h.serve(out, r, sub)
+}
+
+// refuse answers a request by a problem.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem) {
+	h.metrics.refuse(p.Code, 1)
+	p.Write(w)
+	endRequest(trace.SpanFromContext(r.Context()), p.Status)
 }
 
 // setHeaders sets what every response carries, whatever its status.
@@ -203,9 +238,11 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 		if r.ProtoMajor == 1 && refused == closingDrain {
 			out.w.Header().Set("Connection", "close")
 		}
+		h.metrics.refuse(string(refused), 1)
 		h.sayClosing(out, sub, idText(sub.From), refused)
 		return
 	}
+	h.metrics.opened.Add(ctx, 1)
 	defer h.clients.leave(c)
 	if h.opt.MaxAge > 0 {
 		age := time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
@@ -214,7 +251,7 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 
 	f, err := h.opt.Open(ctx, sub)
 	if err != nil {
-		h.end(out, r, sub, idText(sub.From), err)
+		h.end(c, r, idText(sub.From), err)
 		return
 	}
 	defer f.Close()
@@ -222,11 +259,19 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 		c.follower.Store(&told)
 	}
 	err = follow(ctx, f, out)
-	h.end(out, r, sub, f.ID(), err)
+	h.end(c, r, f.ID(), err)
 }
 
-// end finishes a response in the way that its reason asks for.
-func (h *Handler) end(out *response, r *http.Request, sub bridge.Subscription, id string, err error) {
+// end finishes a client's response in the way that its reason asks for, and tells
+// the reason to those who count.
+func (h *Handler) end(c *client, r *http.Request, id string, err error) {
+	reason := leftBecause(err, r.Context().Err())
+	h.finish(c.out, r, c.sub, id, err)
+	h.metrics.leave(reason, 1)
+	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
+}
+
+func (h *Handler) finish(out *response, r *http.Request, sub bridge.Subscription, id string, err error) {
 	if errors.Is(err, errClientGone) {
 		h.log.Debug("client left", "error", err)
 		return
@@ -250,7 +295,7 @@ func (h *Handler) end(out *response, r *http.Request, sub bridge.Subscription, i
 	case p.Status == http.StatusOK:
 		h.sayClosing(out, sub, id, closingOverload)
 	case !out.begun:
-		p.Write(out.w)
+		h.refuse(out.w, r, p)
 	}
 }
 

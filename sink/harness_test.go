@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sink/ssetest"
 )
@@ -18,15 +20,17 @@ var validID = bridge.ID{{Stream: "orders", Position: bridge.Position{Incarnation
 
 // script is a follower that returns what a test puts into steps.
 type script struct {
-	sub    bridge.Subscription
-	steps  chan step
-	closed chan struct{}
-	id     string
+	sub     bridge.Subscription
+	steps   chan step
+	closed  chan struct{}
+	id      string
+	request trace.SpanContext // with which it was opened
 }
 
 type step struct {
 	blocks string
-	id     string // after it
+	id     string       // after it
+	batch  bridge.Batch // what is counted of it; Units are of blocks
 	err    error
 }
 
@@ -41,7 +45,8 @@ func (s *script) Next(ctx context.Context) (bridge.Batch, error) {
 		if st.blocks == "" {
 			return bridge.Batch{}, st.err
 		}
-		return bridge.Batch{Units: [][]byte{[]byte(st.blocks)}}, st.err
+		st.batch.Units = [][]byte{[]byte(st.blocks)}
+		return st.batch, st.err
 	case <-ctx.Done():
 		return bridge.Batch{}, context.Cause(ctx)
 	}
@@ -67,8 +72,8 @@ func start(t *testing.T, o Options) *bench {
 	t.Helper()
 	b := &bench{t: t, listener: newPipeListener(), opened: make(chan *script, 1), ended: make(chan struct{})}
 	if o.Open == nil {
-		o.Open = func(_ context.Context, sub bridge.Subscription) (Follower, error) {
-			s := &script{sub: sub, steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
+		o.Open = func(ctx context.Context, sub bridge.Subscription) (Follower, error) {
+			s := &script{sub: sub, request: trace.SpanContextFromContext(ctx), steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
 			b.opened <- s
 			return s, nil
 		}

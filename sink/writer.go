@@ -9,6 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ssebridge/ssebridge/bridge"
 )
 
 // headWait is how long the head of a response waits for its first block. They
@@ -41,10 +45,9 @@ func follow(ctx context.Context, f Follower, out *response) error {
 	}
 	for {
 		if len(batch.Units) > 0 && (err == nil || out.begun) {
-			if err := out.write(batch.Units); err != nil {
+			if err := out.deliver(batch); err != nil {
 				return err
 			}
-			out.events.Add(countEvents(units))
 		}
 		if err != nil {
 			return err
@@ -75,6 +78,8 @@ type response struct {
 	begun   bool // the head is written, though it may not have left
 
 	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
+	metrics       *metrics      // of all responses
+	request       trace.Span    // of the request; it ends when the head has left
 
 	mu      sync.Mutex
 	control *http.ResponseController // whose deadlines mu guards
@@ -111,6 +116,21 @@ func putFirst(header http.Header, name string) {
 	}
 }
 
+// deliver writes a batch, and counts and traces that.
+func (o *response) deliver(b bridge.Batch) error {
+	began := time.Now()
+	if err := o.write(b.Units); err != nil {
+		return err
+	}
+	ended := time.Now()
+	o.events.Add(countEvents(b.Units))
+	o.metrics.wrote(b, began, ended)
+	for _, t := range b.Traces {
+		t.Delivered(o.request.SpanContext(), began, ended)
+	}
+	return nil
+}
+
 // write sends blocks, and the head before them, to the client. It fails when
 // the client takes nothing for the timeout.
 func (o *response) write(units [][]byte) error {
@@ -119,7 +139,10 @@ func (o *response) write(units [][]byte) error {
 		return err
 	}
 	written, total := 0, 0
-	defer func() { o.bytes.Add(uint64(total)) }()
+	defer func() {
+		o.bytes.Add(uint64(total))
+		o.metrics.bytes.Add(int64(total))
+	}()
 	for _, unit := range units {
 		for len(unit) > 0 {
 			if written >= pieceBytes {
@@ -138,6 +161,9 @@ func (o *response) write(units [][]byte) error {
 	}
 	if err := o.control.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	if o.request.IsRecording() {
+		endRequest(o.request, http.StatusOK)
 	}
 	if o.shared {
 		// An HTTP/2 stream is reset when its deadline passes, whether or not there

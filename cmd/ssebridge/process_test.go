@@ -5,6 +5,7 @@ package main_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -355,5 +356,123 @@ func TestHealthcheckFindsTheProcess(t *testing.T) {
 	cmd.Env = p.cmd.Env
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
 		t.Errorf("healthcheck: %v, %s", err, out)
+	}
+}
+
+// post sends a request to the admin listener, as curl does.
+func post(t *testing.T, url, body string) (int, string) {
+	t.Helper()
+	res, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(answer)
+}
+
+// Where no signal can be sent, POST /drain has to end the process as one does:
+// goodbyes with ids, everything in order, exit code 0. A signal that comes as
+// well, as Kubernetes sends it behind a preStop hook, must not cut that short.
+func TestDrainEndsTheProcessAsTermDoes(t *testing.T) {
+	for _, term := range []bool{false, true} {
+		srv := natstest.Embedded(t)
+		js := srv.JS()
+		addStream(t, js, "ORDERS")
+		publish(t, js, "orders.eu", "first")
+		p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL, "DRAIN=1s", "RETRY=500ms")
+		readers := make([]*reader, 3)
+		for i := range readers {
+			readers[i] = p.open("?start=all")
+			readers[i].next("message")
+		}
+		var got struct {
+			Draining bool
+			Clients  int
+			Over     string
+		}
+		status, body := post(t, p.admin+"/drain", "")
+		if err := json.Unmarshal([]byte(body), &got); err != nil || status != http.StatusAccepted || !got.Draining || got.Clients != 3 || got.Over != "1s" {
+			t.Errorf("%d %s", status, body)
+		}
+		if line := p.waitLog("draining"); line["reason"] != "asked by POST /drain" {
+			t.Errorf("the log does not say why: %v", line)
+		}
+		if term {
+			p.signal(syscall.SIGTERM)
+		}
+		for _, r := range readers {
+			if e := r.next("closing"); e.Data != `{"reason":"drain"}` || e.ID == "" {
+				t.Errorf("goodbye is %+v, want reason drain and an id", e)
+			}
+			r.wantEnd()
+		}
+		if err := p.wait(); err != nil {
+			t.Errorf("process ended with %v, want exit code 0", err)
+		}
+		if len(p.logged("stopped")) != 1 || len(p.logged("draining")) != 1 {
+			t.Error("the process did not reach its end once")
+		}
+	}
+}
+
+// An operator finds the client that hangs and sends it away; it goes on at the
+// very next event. Nothing of the kind is for those who only reach the events.
+func TestOperatorsSeeClientsAndSendThemAway(t *testing.T) {
+	srv := natstest.Embedded(t)
+	js := srv.JS()
+	addStream(t, js, "ORDERS")
+	publish(t, js, "orders.eu", "first")
+	p := launch(t, "STREAMS=orders=nats:ORDERS", "NATS_URL="+srv.URL)
+	r := p.open("?start=all&subject=orders.*")
+	r.next("caught-up")
+	var got struct {
+		Total   int
+		Clients []struct {
+			ID, State, Position string
+			Streams, Subjects   []string
+			Lag                 *int
+			Events, Bytes       int
+		}
+	}
+	list := func() string {
+		status, body := get(t, p.admin+"/clients?stream=orders")
+		if err := json.Unmarshal([]byte(body), &got); err != nil || status != http.StatusOK || len(got.Clients) != 1 {
+			t.Fatalf("%d %s", status, body)
+		}
+		return body
+	}
+	body := list()
+	for got.Clients[0].State != "level" { // it is, as soon as it is asked for more
+		body = list()
+	}
+	c := got.Clients[0]
+	if got.Total != 1 || !slices.Equal(c.Streams, []string{"orders"}) || !slices.Equal(c.Subjects, []string{"orders.*"}) ||
+		c.Lag == nil || *c.Lag != 0 || c.Events < 3 || c.Bytes == 0 || c.Position == "" {
+		t.Errorf("got %s", body)
+	}
+	if status, body := post(t, p.admin+"/clients/disconnect", `{"id":"`+c.ID+`"}`); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	goodbye := r.next("closing")
+	if goodbye.Data != `{"reason":"disconnect"}` || goodbye.ID == "" {
+		t.Errorf("goodbye is %+v", goodbye)
+	}
+	r.wantEnd()
+	publish(t, js, "orders.eu", "second")
+	again := p.open("?subject=orders.*&lastEventId=" + goodbye.ID)
+	if e := again.next("message"); e.Data != "second" {
+		t.Errorf("it goes on with %+v", e)
+	}
+	if status, body := get(t, p.admin+"/debug/pprof/goroutine?debug=1"); status != http.StatusOK || !strings.Contains(body, "goroutine profile:") {
+		t.Errorf("a profile: %d %.200s", status, body)
+	}
+	for _, path := range []string{"/clients", "/streams", "/drain", "/debug/pprof/", "/openapi.json"} {
+		if status, _ := get(t, p.public+path); status != http.StatusNotFound {
+			t.Errorf("the clients' listener answers %s with %d", path, status)
+		}
 	}
 }

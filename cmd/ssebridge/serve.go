@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -127,15 +128,22 @@ func (s *service) sinkOptions() sink.Options {
 		MaxClients:           p.maxClients(openFiles()),
 		MaxConnectsPerSecond: p.MaxConnectsPerSecond,
 		MaxPatterns:          p.MaxPatterns,
+		Tracer:               s.telemetry.tracer,
+		Meter:                s.telemetry.meter,
 		Logger:               s.log,
 	}
 }
 
-// adminOptions returns what the admin listener at addr serves.
+// Clients are listed with how far they are.
+var _ sink.Reporter = (*replay.Follower)(nil)
+
+// adminOptions returns what the admin listener at addr serves, but for the drain.
 func (s *service) adminOptions(addr net.Addr) admin.Options {
 	tcp, ok := addr.(*net.TCPAddr)
 	o := admin.Options{
 		Probes:   s.probes,
+		Metrics:  s.telemetry.metrics,
+		Clients:  s.events,
 		Loopback: ok && tcp.IP.IsLoopback(),
 		Token:    s.config.Process.AdminToken.provider("SSEBRIDGE_ADMIN_TOKEN", s.log),
 	}
@@ -164,7 +172,11 @@ func (s *service) started() bool {
 	})
 }
 
-// run serves until ctx ends, then ends the parts in this order:
+// errDrainAsked is why run ends when an operator asks for it over HTTP.
+var errDrainAsked = errors.New("asked by POST /drain")
+
+// run serves until ctx ends or an operator asks for the end, then ends the parts
+// in this order:
 //
 //  1. /readyz says draining, so that balancers look elsewhere
 //  2. every client is told to come back later, spread over the drain time
@@ -173,6 +185,8 @@ func (s *service) started() bool {
 //
 // The parts therefore do not see ctx: they run until the draining has ended.
 func (s *service) run(ctx context.Context, public, private net.Listener) error {
+	ctx, drain := context.WithCancelCause(ctx)
+	defer drain(nil)
 	b := currentBuild()
 	s.log.Info("listening", "clients", public.Addr().String(), "admin", private.Addr().String(),
 		"streams", s.config.Process.Streams.String(), "version", b.version, "revision", b.revision)
@@ -180,7 +194,13 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	defer s.replay.Close()
 	o := sink.ServerOptions{WriteTimeout: s.config.Process.WriteTimeout, Logger: s.log}
 	clients := sink.NewServer(sink.WithProbes(s.probes, s.events), o)
-	operators := sink.NewServer(admin.NewHandler(s.adminOptions(private.Addr())), o)
+	options := s.adminOptions(private.Addr())
+	options.Drain = func() (int, time.Duration) {
+		inside := s.events.Clients()
+		drain(errDrainAsked)
+		return inside, s.config.Process.Drain
+	}
+	operators := sink.NewServer(admin.NewHandler(options), o)
 	return runAll(context.WithoutCancel(ctx),
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
 		func(work context.Context) error { return clients.Run(work, public) },
@@ -192,15 +212,15 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 				return context.Cause(work)
 			}
 			clients.Retire()
-			return s.drain(work)
+			return s.drain(work, context.Cause(ctx))
 		},
 	)
 }
 
 // drain says goodbye to all clients.
-func (s *service) drain(ctx context.Context) error {
+func (s *service) drain(ctx context.Context, why error) error {
 	over := s.config.Process.Drain
-	s.log.Info("draining", "clients", s.events.Clients(), "over", over.String())
+	s.log.Info("draining", "reason", why.Error(), "clients", s.events.Clients(), "over", over.String())
 	ctx, cancel := context.WithTimeout(ctx, over+lateClients)
 	defer cancel()
 	if err := s.events.Drain(ctx, over); err != nil {

@@ -17,11 +17,18 @@ import (
 func TestSettingsReachTheHandler(t *testing.T) {
 	setenv(t, minimal("HTTP_PATH=/live/feed", "HEARTBEAT=7s", "RETRY=2s", "WRITE_TIMEOUT=11s", "MAX_AGE=1h", "MAX_CLIENTS=5", "MAX_CONNECTS_PER_SECOND=6",
 		"MAX_PATTERNS=3", "CORS_ORIGINS=https://app.example.com", "STREAM_ORDERS_FORMAT=envelope")...)
+	otelEnv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=none")
 	c, problems := readConfig()
 	if len(problems) > 0 {
 		t.Fatalf("problems: %q", problems)
 	}
-	s, err := newService(c, noTelemetry, slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	tel, err := newTelemetry(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tel.shutdown(t.Context(), log)
+	s, err := newService(c, tel, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +44,7 @@ func TestSettingsReachTheHandler(t *testing.T) {
 	if !o.Origins.Allows("https://app.example.com") || o.Origins.Allows("https://example.com") {
 		t.Error("the origins are not those of the configuration")
 	}
-	o.Open, o.Logger, o.Origins = nil, nil, sink.Origins{}
+	o.Open, o.Logger, o.Tracer, o.Meter, o.Origins = nil, nil, nil, nil, sink.Origins{}
 	want := sink.Options{
 		Path: "/live/feed", Streams: []string{"orders"}, StreamFormats: map[string]string{"orders": "envelope"}, Heartbeat: 7 * time.Second,
 		Retry: 2 * time.Second, WriteTimeout: 11 * time.Second, MaxAge: time.Hour, MaxClients: 5, MaxConnectsPerSecond: 6, MaxPatterns: 3,

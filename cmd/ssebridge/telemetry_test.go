@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 )
 
 // noTelemetry is for tests of other parts.
-var noTelemetry = &telemetry{meter: noop.Meter{}}
+var noTelemetry = &telemetry{meter: noop.Meter{}, metrics: http.NotFoundHandler()}
 
 // otelEnv replaces whatever OTEL_* the machine has.
 func otelEnv(t *testing.T, entries ...string) {

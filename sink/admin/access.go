@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
 
 // access decides who may ask more than the probes.
@@ -21,18 +23,29 @@ func (a access) guard(h http.Handler) http.Handler {
 		header := w.Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("X-Content-Type-Options", "nosniff")
-		switch {
-		case a.loopback && isLoopbackHost(r.Host), a.fits(r.Header.Get("Authorization")):
-			h.ServeHTTP(w, r)
-		case a.token != nil:
-			header.Set("WWW-Authenticate", `Bearer realm="ssebridge admin"`)
-			http.Error(w, "want the token of SSEBRIDGE_ADMIN_TOKEN, as Authorization: Bearer", http.StatusUnauthorized)
-		case a.loopback:
-			http.Error(w, "the Host of the request is not a loopback address: use localhost or 127.0.0.1, or set SSEBRIDGE_ADMIN_TOKEN", http.StatusForbidden)
-		default:
-			http.Error(w, "off, because this listener can be reached from other machines: set SSEBRIDGE_ADMIN_TOKEN", http.StatusForbidden)
+		if p := a.refuse(r); p != nil {
+			if p.Status == http.StatusUnauthorized {
+				header.Set("WWW-Authenticate", `Bearer realm="ssebridge admin"`)
+			}
+			p.Write(w)
+			return
 		}
+		h.ServeHTTP(w, r)
 	})
+}
+
+// refuse says why a request is not answered, nil if it is.
+func (a access) refuse(r *http.Request) *problem.Problem {
+	switch {
+	case a.loopback && isLoopbackHost(r.Host), a.fits(r.Header.Get("Authorization")):
+		return nil
+	case a.token != nil:
+		return kinds.New(codeUnauthorized, "", "the request brings no token, or not the one that is set")
+	case a.loopback:
+		return kinds.New(codeForeignHost, "", "no token is set, and the Host of the request is not a loopback address")
+	default:
+		return kinds.New(codeAdminOff, "", "no token is set, and this listener can be reached from other machines")
+	}
 }
 
 // fits reports whether an Authorization header brings the token. How long the

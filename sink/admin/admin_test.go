@@ -34,7 +34,10 @@ func token(text string) func() string { return func() string { return text } }
 // The second listener must answer the same probes as the first, and nothing
 // that was not put there.
 func TestHandlerServesWhatIsListedOnly(t *testing.T) {
-	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/startupz": 200, "/streams": 200, "/": 404, "/events": 404, "/streams/": 404} {
+	for path, want := range map[string]int{
+		"/livez": 200, "/readyz": 200, "/startupz": 200, "/streams": 200, "/openapi.json": 200, "/debug/pprof/": 200, "/debug/pprof/goroutine": 200,
+		"/": 404, "/events": 404, "/streams/": 404, "/metrics": 404, "/debug/pprof/none": 404, "/debug/": 404,
+	} {
 		if w := ask(t, Options{Loopback: true}, http.MethodGet, path, "localhost:8481", ""); w.Code != want {
 			t.Errorf("%s: got %d, want %d", path, w.Code, want)
 		}
@@ -93,8 +96,41 @@ func TestOnlyOperatorsAreToldOfStreams(t *testing.T) {
 		if w.Code != 200 && strings.Contains(w.Body.String(), "s3cret") {
 			t.Errorf("%s: the token is shown", name)
 		}
-		if p := ask(t, test.options, http.MethodGet, "/livez", test.host, test.authorization); p.Code != 200 {
-			t.Errorf("%s: the probe got %d: orchestrators have no token", name, p.Code)
+		test.options.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+		for _, path := range []string{"/livez", "/metrics"} {
+			if p := ask(t, test.options, http.MethodGet, path, test.host, test.authorization); p.Code != 200 {
+				t.Errorf("%s: %s got %d: orchestrators have no token", name, path, p.Code)
+			}
+		}
+	}
+}
+
+// A path that is added and not guarded lets anybody on the network drain the
+// bridge or read its memory.
+func TestEverythingButProbesAndMetricsIsGuarded(t *testing.T) {
+	o := everything(t)
+	o.Drain = func() (int, time.Duration) {
+		t.Error("a stranger drained the bridge")
+		return 0, 0
+	}
+	for _, r := range routes(o) {
+		for name, test := range map[string]struct {
+			loopback bool
+			token    func() string
+			want     string
+		}{
+			"token":    {false, token("s3cret"), "unauthorized"},
+			"no token": {false, nil, "admin-off"},
+			"rebound":  {true, nil, "foreign-host"},
+		} {
+			o.Loopback, o.Token = test.loopback, test.token
+			w := ask(t, o, r.method, r.path, "evil.example", "")
+			if r.path == "/metrics" {
+				continue
+			}
+			if got := code(t, w); got != test.want {
+				t.Errorf("%s: %s %s: got %s, want %s", name, r.method, r.path, got, test.want)
+			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,10 +56,7 @@ func streamsHandler(streams []Stream) http.Handler {
 		for _, s := range streams {
 			answer.Streams = append(answer.Streams, s.info())
 		}
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(answer) // whoever asked may have gone
+		writeJSON(w, http.StatusOK, answer)
 	})
 }
 

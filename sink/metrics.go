@@ -1,0 +1,148 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// latencyBounds are the buckets of times in seconds.
+var latencyBounds = metric.WithExplicitBucketBoundaries(
+	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+// The reasons for which connections are closed, besides those that clients are
+// told (closing).
+const (
+	leftClient  = "client"  // it went away
+	leftSlow    = "slow"    // it took nothing for the write timeout
+	leftReset   = "reset"   // its position was gone, and it had asked to fail then
+	leftRefused = "refused" // what it asked for turned out not to be served
+	leftError   = "error"   // a mistake of the bridge
+)
+
+// metrics counts clients and what they are written. Labels are words of the
+// bridge, never what clients say.
+type metrics struct {
+	opened, closed, refused metric.Int64Counter
+	writes, delays          metric.Float64Histogram
+
+	// What every write counts is read by a callback, so that counting is one
+	// addition.
+	records, bytes atomic.Int64
+}
+
+// newMetrics makes the instruments. Their names are valid, so a meter has no
+// reason to refuse one; if it does, the instrument counts nothing.
+func newMetrics(m metric.Meter, h *Handler) *metrics {
+	var made []error
+	counter := func(name, unit, about string) metric.Int64Counter {
+		i, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(about))
+		made = append(made, err)
+		return i
+	}
+	histogram := func(name, about string) metric.Float64Histogram {
+		i, err := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(about), latencyBounds)
+		made = append(made, err)
+		return i
+	}
+	observed := func(name, unit, about string) metric.Int64ObservableCounter {
+		i, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(about))
+		made = append(made, err)
+		return i
+	}
+	gauge := func(name, unit, about string) metric.Int64ObservableGauge {
+		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(about))
+		made = append(made, err)
+		return i
+	}
+	ms := &metrics{
+		opened:  counter("ssebridge.connections.opened", "{connection}", "Connections of clients that were let in."),
+		closed:  counter("ssebridge.connections.closed", "{connection}", "Connections that have ended, by the reason."),
+		refused: counter("ssebridge.requests.refused", "{request}", "Requests that were not let in, by the code that the client was told."),
+		writes:  histogram("ssebridge.write.duration", "Time that the writes to clients took."),
+		delays:  histogram("ssebridge.delivery.delay", "Time from the receipt of a live record by this replica to the end of the write to a client, of the oldest in each write."),
+	}
+	// From the first moment on, so that the first of a kind is an increase.
+	for _, reason := range []string{
+		string(closingDrain), string(closingOverload), string(closingMaxAge), string(closingDisconnect),
+		leftClient, leftSlow, leftReset, leftRefused, leftError,
+	} {
+		ms.leave(reason, 0)
+	}
+	for code := range kinds {
+		ms.refuse(code, 0)
+	}
+	ms.refuse(string(closingDrain), 0)
+	var (
+		clients  = gauge("ssebridge.clients", "{client}", "Clients that are being served.")
+		draining = gauge("ssebridge.draining", "", "1 while the process says goodbye to its clients.")
+		records  = observed("ssebridge.events.delivered", "{event}", "Events that carry a record, written to clients.")
+		bytes    = observed("ssebridge.bytes.sent", "By", "Bytes of events and heartbeats written to clients, without the framing of HTTP.")
+	)
+	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(clients, int64(h.Clients()))
+		over := int64(0)
+		if h.Draining() {
+			over = 1
+		}
+		o.ObserveInt64(draining, over)
+		o.ObserveInt64(records, ms.records.Load())
+		o.ObserveInt64(bytes, ms.bytes.Load())
+		return nil
+	}, clients, draining, records, bytes)
+	if err := errors.Join(append(made, err)...); err != nil {
+		h.log.Error("some metrics are missing", "error", err)
+	}
+	return ms
+}
+
+// leave counts connections that have ended.
+func (ms *metrics) leave(reason string, n int64) {
+	ms.closed.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", reason))))
+}
+
+// refuse counts requests that were not let in.
+func (ms *metrics) refuse(code string, n int64) {
+	ms.refused.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(attribute.String("code", code))))
+}
+
+// wrote counts a batch that was written. Its bytes are counted as they are.
+func (ms *metrics) wrote(b bridge.Batch, began, ended time.Time) {
+	ms.records.Add(int64(b.Records))
+	ms.writes.Record(context.Background(), ended.Sub(began).Seconds())
+	if !b.Received.IsZero() {
+		ms.delays.Record(context.Background(), max(0, ended.Sub(b.Received)).Seconds())
+	}
+}
+
+// leftBecause is the reason for which a connection ended, for counts.
+func leftBecause(err, request error) string {
+	reason, told := errors.AsType[closing](err)
+	switch {
+	case told:
+		return string(reason)
+	case errors.Is(err, errForced):
+		return string(closingDrain)
+	case errors.Is(err, errClientGone) && errors.Is(err, os.ErrDeadlineExceeded):
+		return leftSlow
+	case errors.Is(err, errClientGone), request != nil:
+		return leftClient
+	}
+	switch problemOf(err).Code {
+	case codeReset:
+		return leftReset
+	case codeOverload:
+		return string(closingOverload)
+	case codeInternal:
+		return leftError
+	default:
+		return leftRefused
+	}
+}
