@@ -239,11 +239,13 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 			out.w.Header().Set("Connection", "close")
 		}
 		h.metrics.refuse(string(refused), 1)
+		h.log.Debug("client refused", "address", c.who.address, "reason", string(refused))
 		h.sayClosing(out, sub, idText(sub.From), refused)
 		return
 	}
 	h.metrics.opened.Add(ctx, 1)
 	defer h.clients.leave(c)
+	h.logConnected(c, r)
 	if h.opt.MaxAge > 0 {
 		age := time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
 		defer age.Stop()
@@ -269,11 +271,11 @@ func (h *Handler) end(c *client, r *http.Request, id string, err error) {
 	h.finish(c.out, r, c.sub, id, err)
 	h.metrics.leave(reason, 1)
 	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
+	h.logLeft(c, r, reason, err)
 }
 
 func (h *Handler) finish(out *response, r *http.Request, sub bridge.Subscription, id string, err error) {
 	if errors.Is(err, errClientGone) {
-		h.log.Debug("client left", "error", err)
 		return
 	}
 	if reason, ok := errors.AsType[closing](err); ok {
@@ -281,7 +283,6 @@ func (h *Handler) finish(out *response, r *http.Request, sub bridge.Subscription
 		return
 	}
 	if r.Context().Err() != nil {
-		h.log.Debug("client left", "error", err)
 		return
 	}
 	p := problemOf(err)
@@ -309,9 +310,7 @@ func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, 
 	block := sub.Form.Encoder.AppendEvent(nil, bridge.Event{
 		Kind: bridge.ClosingEvent, ID: id, Closing: string(reason), Retry: h.jitter(retry, retrySpread),
 	})
-	if err := out.write([][]byte{block}); err != nil {
-		h.log.Debug("client left", "error", err)
-	}
+	_ = out.write([][]byte{block}) // if it does not arrive, the client has its last id
 }
 
 // retrySpread is how far, as a part of it, a retry may be from the configured one.
