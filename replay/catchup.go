@@ -491,7 +491,7 @@ func (c *catchUp) insist(ctx context.Context, s *bridge.Stream, operation string
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if !passing(err) {
+		if !passing(err) && try == 1 { // it is a state, not as many events as there are tries
 			c.f.replay.log.Warn("broker question failed", "stream", s.Name(), "error", err)
 		}
 		if err := pause(ctx, nil, wait); err != nil {

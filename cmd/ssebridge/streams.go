@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -171,15 +172,19 @@ func (c *KafkaConfig) options(log *slog.Logger) kafka.Options {
 
 // provider returns a function that reads the secret anew at each call, or nil if
 // it is not set. A file that cannot be read any more counts as empty, and the
-// server then says what it misses.
+// server then says what it misses. The function may be called by any goroutine.
 func (s Secret) provider(name string, log *slog.Logger) func() string {
 	if !s.IsSet() {
 		return nil
 	}
+	var unreadable atomic.Bool
 	return func() string {
 		text, err := s.Read()
-		if err != nil {
+		switch was := unreadable.Swap(err != nil); { // it is asked for again and again while a login fails
+		case err != nil && !was:
 			log.Warn("secret cannot be read", "variable", name+fileSuffix, "error", err)
+		case err == nil && was:
+			log.Info("secret can be read again", "variable", name+fileSuffix)
 		}
 		return text
 	}

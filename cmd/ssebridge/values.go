@@ -324,7 +324,12 @@ func (b *Brokers) Decode(text string) error {
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
-		if err != nil || host == "" {
+		at := strings.LastIndexByte(item, '@')
+		switch {
+		case at >= 0: // a password may stand before it
+			errs = append(errs, fmt.Errorf("address before %q: want host:port, such as kafka-1:9092, and a login in KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD", item[at:]))
+			continue
+		case err != nil || host == "":
 			errs = append(errs, fmt.Errorf("%q: want host:port, such as kafka-1:9092", item))
 			continue
 		}
