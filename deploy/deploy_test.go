@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // buildDir holds the binary under test; TestMain makes and removes it.
@@ -57,7 +59,8 @@ func effective(t *testing.T, environment map[string]string) map[string]string {
 	}
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		t.Fatalf("the bridge does not accept it:\n%s", exit.Stderr)
+		secrettest.Check(t, "standard error", string(exit.Stderr))
+		t.Fatalf("the bridge does not accept it:\n%s", secrettest.Hide(string(exit.Stderr)))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 const sidecarFile = "kubernetes/sidecar.yaml"
@@ -174,7 +176,7 @@ func (m manifest) secret(t *testing.T, path string) string {
 		for _, v := range m.pod.Volumes {
 			if v.Name == mount.Name && v.Secret != nil {
 				file := filepath.Join(t.TempDir(), "secret")
-				if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+				if err := os.WriteFile(file, []byte(secrettest.New("mounted")+"\n"), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				return file

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // The production binary is a bridge and no broker: a server linked by accident
@@ -62,23 +64,22 @@ func TestBinaryIsStatic(t *testing.T) {
 // printed.
 func TestWrongConfigurationStopsTheStart(t *testing.T) {
 	cmd := exec.Command(binary(t))
-	cmd.Env = []string{"SSEBRIDGE_STREAMS=orders=nats-kv:orders", "SSEBRIDGE_AUTH=jwt", "SSEBRIDGE_HEARTBEATS=1s", "SSEBRIDGE_NATS_TOKEN=t0ps3cret"}
+	cmd.Env = []string{"SSEBRIDGE_STREAMS=orders=nats-kv:orders", "SSEBRIDGE_AUTH=jwt", "SSEBRIDGE_HEARTBEATS=1s", "SSEBRIDGE_NATS_TOKEN=" + secrettest.New("token")}
 	out, err := cmd.Output()
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || exit.ExitCode() != 2 {
 		t.Fatalf("ended with %v, want exit code 2", err)
 	}
 	if len(out) > 0 {
-		t.Errorf("standard output holds %q", out)
+		t.Errorf("standard output holds %q", secrettest.Hide(string(out)))
 	}
+	printed := secrettest.Hide(string(exit.Stderr))
 	for _, want := range []string{"broker nats-kv is not available in this version", `SSEBRIDGE_AUTH="jwt": is not available in this version`, "did you mean SSEBRIDGE_HEARTBEAT?"} {
-		if !strings.Contains(string(exit.Stderr), want) {
-			t.Errorf("standard error does not say %q:\n%s", want, exit.Stderr)
+		if !strings.Contains(printed, want) {
+			t.Errorf("standard error does not say %q:\n%s", want, printed)
 		}
 	}
-	if strings.Contains(string(exit.Stderr), "t0ps3cret") {
-		t.Errorf("standard error shows a secret:\n%s", exit.Stderr)
-	}
+	secrettest.Check(t, "standard error", string(exit.Stderr))
 }
 
 // A port that is taken is a problem that passes: exit code 1, so that a
@@ -90,15 +91,9 @@ func TestTakenAddressIsToldByItsVariable(t *testing.T) {
 	}
 	defer l.Close()
 	for _, name := range []string{"SSEBRIDGE_HTTP_LISTEN", "SSEBRIDGE_ADMIN_LISTEN"} {
-		cmd := exec.CommandContext(t.Context(), binary(t))
-		cmd.Env = []string{
-			"SSEBRIDGE_STREAMS=orders=nats:ORDERS", "SSEBRIDGE_AUTH=none", "SSEBRIDGE_NATS_URL=nats://127.0.0.1:1",
-			"SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0", "SSEBRIDGE_ADMIN_LISTEN=127.0.0.1:0", name + "=" + l.Addr().String(),
-		}
-		_, err := cmd.Output()
-		exit, ok := errors.AsType[*exec.ExitError](err)
-		if !ok || exit.ExitCode() != 1 || !strings.Contains(string(exit.Stderr), name) {
-			t.Errorf("%s is taken: ended with %v", name, err)
+		out, code := command(t, environ("STREAMS=orders=nats:ORDERS", "NATS_URL=nats://127.0.0.1:1", strings.TrimPrefix(name, "SSEBRIDGE_")+"="+l.Addr().String()))
+		if code != 1 || !strings.Contains(out, name) {
+			t.Errorf("%s is taken: ended with %d: %s", name, code, out)
 		}
 	}
 }

@@ -39,10 +39,10 @@ func TestCommandsPrint(t *testing.T) {
 		"serve-nothing":  {nil, nil, exitUsage},
 		"check-nothing":  {nil, []string{"check"}, exitFailed},
 		"config-nothing": {nil, []string{"config"}, exitUsage},
-		"config": {minimal("MEMORY=64MiB", "MAX_CLIENTS=100", "STREAMS=orders=nats:ORDERS\nprices=nats@eu:PRICES\ntrades=kafka:trades.v1,deals=kafka@eu:deals", "NATS_URL=nats://t0ps3cret@localhost:4222",
-			"NATS_EU_URL=tls://nats.eu.example.com:4222,other:4222", "NATS_EU_USER=u", "NATS_EU_PASSWORD=t0ps3cret", "STREAM_ORDERS_SUBJECT=orders.{header.region}.{subject.2}", "STREAM_PRICES_FILTER=prices.a.>, prices.b",
+		"config": {minimal("MEMORY=64MiB", "MAX_CLIENTS=100", "STREAMS=orders=nats:ORDERS\nprices=nats@eu:PRICES\ntrades=kafka:trades.v1,deals=kafka@eu:deals", "NATS_URL=nats://planted-secret@localhost:4222",
+			"NATS_EU_URL=tls://nats.eu.example.com:4222,other:4222", "NATS_EU_USER=u", "NATS_EU_PASSWORD=planted-secret", "STREAM_ORDERS_SUBJECT=orders.{header.region}.{subject.2}", "STREAM_PRICES_FILTER=prices.a.>, prices.b",
 			"STREAM_PRICES_START=2026-01-31T00:00:00Z", "ON_RESET=all", "STREAM_PRICES_ON_RESET=fail", "KAFKA_BROKERS=kafka-1:9092, kafka-2:9092", "KAFKA_EU_BROKERS=eu:9093", "KAFKA_EU_TLS=true",
-			"KAFKA_EU_SASL_MECHANISM=SCRAM-SHA-512", "KAFKA_EU_SASL_USERNAME=u", "KAFKA_EU_SASL_PASSWORD=t0ps3cret", "STREAM_DEALS_SUBJECT=deals.{header.desk}.{key}", "MAX_AGE=1h", "CORS_ORIGINS=https://app.example.com,http://localhost:*"), []string{"config"}, 0},
+			"KAFKA_EU_SASL_MECHANISM=SCRAM-SHA-512", "KAFKA_EU_SASL_USERNAME=u", "KAFKA_EU_SASL_PASSWORD=planted-secret", "STREAM_DEALS_SUBJECT=deals.{header.desk}.{key}", "MAX_AGE=1h", "CORS_ORIGINS=https://app.example.com,http://localhost:*"), []string{"config"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setenv(t, test.env...)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // wantProblems reads a configuration and checks that exactly these problems are
@@ -47,7 +48,7 @@ func TestEveryProblemIsToldAtOnce(t *testing.T) {
 	setenv(t, "STREAMS=orders=nats:ORDERS, prices=nats-kv:PRICES\nx=y, trades=kafka:trades, bad=kafka:a/b", "AUTH=jwt", "HEARTBEAT=2h", "RETRY=soon", "DRAIN=",
 		"MEMORY=1MiB", "MAX_CLIENTS=-1", "MAX_EVENT_BYTES=8 apples", "HTTP_LISTEN=8480", "HTTP_PATH=events/", "ON_RESET=maybe",
 		"CORS_ORIGINS=*, https://ok.example, https://example.com/, http://localhost:*", "LOG_LEVEL=loud", "READY=never",
-		"NATS_TOKEN=t0ps3cret", "NATS_USER=u", "NATS_TLS_CERT=pem", "NATS_DOMAIN=a.b", "NATS_INBOX_PREFIX=_INBOX.>",
+		"NATS_TOKEN=planted-secret", "NATS_USER=u", "NATS_TLS_CERT=pem", "NATS_DOMAIN=a.b", "NATS_INBOX_PREFIX=_INBOX.>",
 		"STREAM_ORDERS_SUBJECT=orders.{nope}", "STREAM_ORDERS_EVENT=connected", "STREAM_ORDERS_FILTER=a.>,a.b", "STREAM_ORDERS_START=yesterday",
 		"STREAM_ORDERS_FORMAT=xml", "KAFKA_BROKERS=kafka-1, kafka-2:9092", "KAFKA_TLS=maybe", "KAFKA_SASL_MECHANISM=GSSAPI", "KAFKA_ISOLATION=serializable", "STREAM_TRADES_FILTER=a", "STREAM_TRADES_SUBJECT=t.{subject.2}", "STREAM_ORDERS_ON_RESET=ask", "HEARTBEATS=15s", "STREAM_ORDRES_EVENT=x", "FLUX_CAPACITOR=1")
 	out, code := invoke(t, "config")
@@ -192,11 +193,11 @@ func TestKafkaStreamsHaveTheKeyAsSubject(t *testing.T) {
 func TestKafkaSettingsThatDoNotFitAreRefused(t *testing.T) {
 	for want, env := range map[string][]string{
 		"SSEBRIDGE_KAFKA_TLS: want true where there are certificates":              {"KAFKA_TLS_CA=pem"},
-		"SSEBRIDGE_KAFKA_TLS_CERT and SSEBRIDGE_KAFKA_TLS_KEY: want both":          {"KAFKA_TLS=true", "KAFKA_TLS_KEY=t0ps3cret"},
-		"SSEBRIDGE_KAFKA_*: client certificate and key":                            {"KAFKA_TLS=true", "KAFKA_TLS_KEY=t0ps3cret", "KAFKA_TLS_CERT=pem"},
-		"SSEBRIDGE_KAFKA_SASL_MECHANISM: want PLAIN":                               {"KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=t0ps3cret"},
-		"SSEBRIDGE_KAFKA_SASL_USERNAME and SSEBRIDGE_KAFKA_SASL_PASSWORD: want":    {"KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_SASL_PASSWORD=t0ps3cret"},
-		`SSEBRIDGE_KAFKA_SASL_MECHANISM="plain": want PLAIN, SCRAM-SHA-256 or`:     {"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=t0ps3cret"},
+		"SSEBRIDGE_KAFKA_TLS_CERT and SSEBRIDGE_KAFKA_TLS_KEY: want both":          {"KAFKA_TLS=true", "KAFKA_TLS_KEY=planted-secret"},
+		"SSEBRIDGE_KAFKA_*: client certificate and key":                            {"KAFKA_TLS=true", "KAFKA_TLS_KEY=planted-secret", "KAFKA_TLS_CERT=pem"},
+		"SSEBRIDGE_KAFKA_SASL_MECHANISM: want PLAIN":                               {"KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=planted-secret"},
+		"SSEBRIDGE_KAFKA_SASL_USERNAME and SSEBRIDGE_KAFKA_SASL_PASSWORD: want":    {"KAFKA_SASL_MECHANISM=PLAIN", "KAFKA_SASL_PASSWORD=planted-secret"},
+		`SSEBRIDGE_KAFKA_SASL_MECHANISM="plain": want PLAIN, SCRAM-SHA-256 or`:     {"KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=planted-secret"},
 		`SSEBRIDGE_KAFKA_BROKERS: "kafka://h:9092": want host:port`:                {"KAFKA_BROKERS=kafka://h:9092"},
 		`SSEBRIDGE_KAFKA_TLS="yes": want true or false`:                            {"KAFKA_TLS=yes"},
 		"SSEBRIDGE_KAFKA_TLS: is set but empty, which does not mean the default":   {"KAFKA_TLS="},
@@ -204,9 +205,7 @@ func TestKafkaSettingsThatDoNotFitAreRefused(t *testing.T) {
 	} {
 		setenv(t, append([]string{"AUTH=none", "STREAMS=a=kafka:a", "KAFKA_BROKERS=h:9092"}, env...)...)
 		wantProblems(t, want)
-		if out, _ := invoke(t, "config"); strings.Contains(out, "t0ps3cret") {
-			t.Errorf("%q: a secret is shown:\n%s", env, out)
-		}
+		invoke(t, "config") // shows no secret
 	}
 }
 
@@ -239,7 +238,7 @@ func TestStreamsWhoseIDsMightNotFitAreRefused(t *testing.T) {
 // Secrets must not reach a log, an error or a listing by any of the ways in
 // which Go prints values.
 func TestSecretIsNeverPrinted(t *testing.T) {
-	const text = "t0ps3cret"
+	const text = secrettest.Marker
 	s := struct{ Token Secret }{Secret{text: text}}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%o", "%t"} {
@@ -250,14 +249,15 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(s); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), text) || strings.Contains(out.String(), fmt.Sprintf("%x", text)) {
-		t.Errorf("secret is shown: %s", out.String())
+	secrettest.Check(t, "what was printed", out.String())
+	if strings.Contains(out.String(), fmt.Sprintf("%x", text)) {
+		t.Error("the secret is shown in hexadecimal")
 	}
 }
 
 // The same for whole configurations, valid and not.
 func TestSecretsOfAConfigurationAreNeverPrinted(t *testing.T) {
-	const text = "t0ps3cret"
+	const text = secrettest.Marker
 	for _, env := range [][]string{
 		{"NATS_PASSWORD=" + text, "NATS_USER=u"},
 		{"NATS_TOKEN=" + text},
@@ -268,9 +268,7 @@ func TestSecretsOfAConfigurationAreNeverPrinted(t *testing.T) {
 		{"NATS_PASWORD=" + text},
 	} {
 		setenv(t, minimal(env...)...)
-		if out, _ := invoke(t, "config"); strings.Contains(out, text) {
-			t.Errorf("%q: secret is shown:\n%s", env, out)
-		}
+		invoke(t, "config") // looks for them
 	}
 }
 
@@ -312,11 +310,9 @@ func TestSecretFileProblems(t *testing.T) {
 
 // A token that no client can send would lock everybody out.
 func TestAdminTokenMustBeSendable(t *testing.T) {
-	setenv(t, minimal("ADMIN_TOKEN=t0p s3cret")...)
+	setenv(t, minimal("ADMIN_TOKEN=planted-secret with blanks")...)
 	wantProblems(t, "SSEBRIDGE_ADMIN_TOKEN: want letters")
-	if out, _ := invoke(t, "config"); strings.Contains(out, "s3cret") {
-		t.Errorf("the token is shown: %s", out)
-	}
+	invoke(t, "config") // does not show it
 	setenv(t, minimal("ADMIN_TOKEN=abc.DEF_123~+/-==")...)
 	wantProblems(t)
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // update makes golden tests write what they got.
@@ -38,7 +40,7 @@ func minimal(more ...string) []string {
 }
 
 // invoke runs a command as a shell would, and returns what it printed with what
-// its error prints, and the exit code.
+// its error prints, and the exit code. No planted secret may be in it.
 func invoke(t *testing.T, args ...string) (output string, code int) {
 	t.Helper()
 	var out bytes.Buffer
@@ -46,7 +48,8 @@ func invoke(t *testing.T, args ...string) (output string, code int) {
 	if err != nil {
 		out.WriteString("ssebridge: " + err.Error() + "\n")
 	}
-	return out.String(), exitCode(err)
+	secrettest.Check(t, "the output of ssebridge "+strings.Join(args, " "), out.String())
+	return secrettest.Hide(out.String()), exitCode(err)
 }
 
 // golden compares got with a file of testdata.

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,11 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 	"github.com/ssebridge/ssebridge/sink/ssetest"
 )
 
@@ -77,20 +80,54 @@ type process struct {
 	err     error         // of the process, once done is closed
 }
 
-// launch starts the binary in an environment that holds nothing but env, written
-// NAME=value without the prefix, and free ports to listen on.
+// environ is an environment that holds nothing but what is needed, secrets that
+// do no harm, and env, written NAME=value: SSEBRIDGE_ is put before it, unless it
+// begins with OTEL_.
+func environ(env ...string) []string {
+	all := []string{
+		"SSEBRIDGE_AUTH=none", "SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0", "SSEBRIDGE_ADMIN_LISTEN=127.0.0.1:0", "SSEBRIDGE_ADMIN_TOKEN=" + secrettest.New("admin"),
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=" + secrettest.New("otel"),
+	}
+	for _, entry := range env {
+		if !strings.HasPrefix(entry, "OTEL_") {
+			entry = "SSEBRIDGE_" + entry
+		}
+		all = append(all, entry)
+	}
+	return all
+}
+
+// command runs the binary to its end and returns what it printed and its exit
+// code. No planted secret may be in it.
+func command(t *testing.T, env []string, args ...string) (output string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(t), args...)
+	cmd.Env = env
+	out, err := cmd.CombinedOutput()
+	secrettest.Check(t, "the output of ssebridge "+strings.Join(args, " "), string(out))
+	output = secrettest.Hide(string(out))
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return output, exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return output, 0
+}
+
+// launch starts the binary in an environment of env, see [environ]. Whatever it
+// prints until the end of the test must hold no planted secret.
 func launch(t *testing.T, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, changed: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(binary(t))
-	p.cmd.Env = []string{"SSEBRIDGE_AUTH=none", "SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0", "SSEBRIDGE_ADMIN_LISTEN=127.0.0.1:0"}
-	for _, entry := range env {
-		p.cmd.Env = append(p.cmd.Env, "SSEBRIDGE_"+entry)
-	}
+	p.cmd.Env = environ(env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.cmd.Stdout = p.cmd.Stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +135,10 @@ func launch(t *testing.T, env ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
+		log := strings.Join(p.raw, "\n")
+		secrettest.Check(t, "the log of the process", log)
 		if t.Failed() {
-			t.Logf("log of the process:\n%s", strings.Join(p.raw, "\n"))
+			t.Logf("log of the process:\n%s", secrettest.Hide(log))
 		}
 	})
 	line := p.waitLog("listening")
@@ -107,31 +146,64 @@ func launch(t *testing.T, env ...string) *process {
 	return p
 }
 
-// follow reads the log until the process ends.
-func (p *process) follow(stderr io.Reader) {
-	dec := json.NewDecoder(stderr)
+// follow reads what the process prints until it ends.
+func (p *process) follow(printed io.Reader) {
+	in := bufio.NewReader(printed)
 	for {
-		var raw json.RawMessage
-		if dec.Decode(&raw) != nil {
+		raw, err := in.ReadString('\n')
+		if raw != "" {
+			raw = strings.TrimSuffix(raw, "\n")
+			line, err := parseLine(raw)
+			p.mu.Lock()
+			if p.raw = append(p.raw, raw); err == nil { // a panic, say, is no line of the log
+				p.lines = append(p.lines, line)
+			}
+			close(p.changed)
+			p.changed = make(chan struct{})
+			p.mu.Unlock()
+		}
+		if err != nil {
 			break
 		}
-		line := map[string]any{}
-		_ = json.Unmarshal(raw, &line)
-		p.mu.Lock()
-		p.lines, p.raw = append(p.lines, line), append(p.raw, string(raw))
-		close(p.changed)
-		p.changed = make(chan struct{})
-		p.mu.Unlock()
 	}
-	rest, _ := io.ReadAll(io.MultiReader(dec.Buffered(), stderr)) // a panic, say
 	err := p.cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if text := strings.TrimSpace(string(rest)); text != "" {
-		p.raw = append(p.raw, text)
-	}
 	p.err = err
 	close(p.done)
+}
+
+// parseLine reads a line of the log, in JSON or as key=value pairs.
+func parseLine(raw string) (map[string]any, error) {
+	line := map[string]any{}
+	if strings.HasPrefix(raw, "{") {
+		return line, json.Unmarshal([]byte(raw), &line)
+	}
+	for rest := raw; rest != ""; {
+		name, value, ok := strings.Cut(rest, "=")
+		if !ok || name == "" || strings.ContainsAny(name, " \"") {
+			return nil, fmt.Errorf("no pair at %q", rest)
+		}
+		var text string
+		if strings.HasPrefix(value, `"`) {
+			quoted, err := strconv.QuotedPrefix(value)
+			if err != nil {
+				return nil, fmt.Errorf("at %q: %w", rest, err)
+			}
+			if text, err = strconv.Unquote(quoted); err != nil {
+				return nil, fmt.Errorf("at %q: %w", rest, err)
+			}
+			value = value[len(quoted):]
+			if value != "" && value[0] != ' ' {
+				return nil, fmt.Errorf("no blank at %q", value)
+			}
+			rest = strings.TrimPrefix(value, " ")
+		} else {
+			text, rest, _ = strings.Cut(value, " ")
+		}
+		line[name] = text
+	}
+	return line, nil
 }
 
 // waitLog returns the first line with this message, waiting for it.

@@ -79,7 +79,7 @@ func TestKafkaSettingsReachTheCluster(t *testing.T) {
 // The listener for operators is as open as its address: on one that others can
 // reach, a token decides.
 func TestSettingsReachTheAdminListener(t *testing.T) {
-	setenv(t, minimal("STREAMS=orders=nats:ORDERS,prices=nats@eu:PRICES", "NATS_EU_URL=nats://h", "ADMIN_TOKEN=t0ken")...)
+	setenv(t, minimal("STREAMS=orders=nats:ORDERS,prices=nats@eu:PRICES", "NATS_EU_URL=nats://h", "ADMIN_TOKEN=planted-secret")...)
 	c, problems := readConfig()
 	if len(problems) > 0 {
 		t.Fatalf("problems: %q", problems)
@@ -95,7 +95,7 @@ func TestSettingsReachTheAdminListener(t *testing.T) {
 		}
 	}
 	o := s.adminOptions(&net.TCPAddr{})
-	if o.Token == nil || o.Token() != "t0ken" {
+	if o.Token == nil || o.Token() != "planted-secret" {
 		t.Error("the token is not that of the configuration")
 	}
 	if len(o.Streams) != 2 || o.Streams[1].Name() != "prices" || o.Streams[1].Broker != "nats@eu" || o.Streams[1].Upstream != "PRICES" {

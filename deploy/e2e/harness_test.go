@@ -38,6 +38,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 	"github.com/ssebridge/ssebridge/sources/kafka/kafkatest"
 )
 
@@ -95,8 +96,8 @@ type bridgeProcess struct {
 
 // startBridge starts a bridge and waits until it has read each of its streams
 // once. settings are SSEBRIDGE_* variables without the prefix, as in
-// "STREAMS=orders=nats:ORDERS"; the environment has nothing else. The process
-// ends with the test.
+// "STREAMS=orders=nats:ORDERS"; the environment has nothing else but secrets that
+// do no harm. The process ends with the test; no planted secret may be in its log.
 func startBridge(t testing.TB, natsURL string, settings ...string) *bridgeProcess {
 	t.Helper()
 	b := newBridge(t, natsURL, settings...)
@@ -112,7 +113,7 @@ func newBridge(t testing.TB, natsURL string, settings ...string) *bridgeProcess 
 	b := &bridgeProcess{
 		URL: "http://" + public, Admin: "http://" + admin, t: t, log: new(logBuffer),
 		env: map[string]string{
-			"AUTH": "none", "NATS_URL": natsURL, "HTTP_LISTEN": public, "ADMIN_LISTEN": admin,
+			"AUTH": "none", "NATS_URL": natsURL, "HTTP_LISTEN": public, "ADMIN_LISTEN": admin, "ADMIN_TOKEN": secrettest.New("admin"),
 			"READY": "sources", "RETRY": "100ms", "DRAIN": "500ms", "MAX_CONNECTS_PER_SECOND": "0", "MEMORY": "64MiB",
 		},
 	}
@@ -125,8 +126,9 @@ func newBridge(t testing.TB, natsURL string, settings ...string) *bridgeProcess 
 	}
 	t.Cleanup(func() {
 		b.Kill9()
+		secrettest.Check(t, "the log of the bridge at "+b.URL, b.log.String())
 		if t.Failed() {
-			t.Logf("log of the bridge at %s:\n%s", b.URL, b.log.tail(80))
+			t.Logf("log of the bridge at %s:\n%s", b.URL, secrettest.Hide(b.log.tail(80)))
 		}
 	})
 	return b
@@ -141,10 +143,7 @@ func (b *bridgeProcess) Start() {
 		b.t.Fatal(err)
 	}
 	b.cmd = exec.Command(path, "serve")
-	b.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	for _, name := range slices.Sorted(maps.Keys(b.env)) {
-		b.cmd.Env = append(b.cmd.Env, "SSEBRIDGE_"+name+"="+b.env[name])
-	}
+	b.cmd.Env = b.environ()
 	b.cmd.Stdout, b.cmd.Stderr = b.log, b.log
 	b.cmd.SysProcAttr = dieWithTest()
 	if err := b.cmd.Start(); err != nil {
@@ -155,6 +154,32 @@ func (b *bridgeProcess) Start() {
 		_ = cmd.Wait() // how it ended is in ProcessState
 		close(done)
 	}(b.cmd, b.done)
+}
+
+// environ is the environment of the process.
+func (b *bridgeProcess) environ() []string {
+	environ := []string{"PATH=" + os.Getenv("PATH")}
+	for _, name := range slices.Sorted(maps.Keys(b.env)) {
+		environ = append(environ, "SSEBRIDGE_"+name+"="+b.env[name])
+	}
+	return environ
+}
+
+// Check runs the check command with the same settings. It returns what is
+// printed, which must hold no planted secret, and an error if it fails.
+func (b *bridgeProcess) Check() (output string, err error) {
+	b.t.Helper()
+	path, err := buildBridge()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "check")
+	cmd.Env = b.environ()
+	out, err := cmd.CombinedOutput()
+	secrettest.Check(b.t, "the output of check", string(out))
+	return secrettest.Hide(string(out)), err
 }
 
 // Kill9 ends the process as kill -9 does and returns when it is gone.

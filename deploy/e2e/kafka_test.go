@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -512,18 +511,7 @@ func TestKafkaCheckSaysWhatATopicHolds(t *testing.T) {
 	s.client, s.topic = s.cluster.Client(t), s.cluster.Topic(t, 3, 1, "retention.ms", "3600000")
 	produce(t, s.client, numbered(s.topic, 1, "x", 0, 9)...)
 	s.cluster.Trim(t, s.topic, 1, 4)
-	check := func(settings ...string) (string, error) {
-		path, err := buildBridge()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), path, "check")
-		for name, value := range s.bridge(settings...).env {
-			cmd.Env = append(cmd.Env, "SSEBRIDGE_"+name+"="+value)
-		}
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
+	check := func(settings ...string) (string, error) { return s.bridge(settings...).Check() }
 	out, err := check()
 	for _, want := range []string{
 		"s=kafka:" + s.topic + ": ok, 3 partitions, at most 6 records",

@@ -1,16 +1,15 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 	"github.com/ssebridge/ssebridge/sources/kafka/kafkatest"
 )
 
@@ -31,7 +30,8 @@ func grant(t *testing.T, admin *kadm.Client, topic string, users ...string) {
 
 // Permissions come late, and passwords are changed while processes run. What is
 // missing must be said by its name, must not hold up what is allowed, and must
-// be mended without a restart, which would cost every client its connection.
+// be mended without a restart, which would cost every client its connection. No
+// password comes out meanwhile, whether it fits or not: see newBridge.
 func TestKafkaPermissionsAndSecretsAreMendedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Start(t, kafkatest.Options{Secure: true})
@@ -50,10 +50,10 @@ func TestKafkaPermissionsAndSecretsAreMendedWithoutARestart(t *testing.T) {
 	sec := cluster.Secure
 	b := newBridge(t, "", "STREAMS=open=kafka:"+open+",closed=kafka:"+closed+",certified=kafka@mutual:"+open,
 		"KAFKA_BROKERS="+strings.Join(sec.SASL, ","), "KAFKA_SASL_MECHANISM=SCRAM-SHA-512", "KAFKA_SASL_USERNAME="+kafkatest.User,
-		"KAFKA_SASL_PASSWORD_FILE="+file("password", "wr0ng\n"),
+		"KAFKA_SASL_PASSWORD_FILE="+file("password", secrettest.New("wrong")+"\n"),
 		"KAFKA_MUTUAL_BROKERS="+strings.Join(sec.TLS, ","), "KAFKA_MUTUAL_TLS=true",
 		"KAFKA_MUTUAL_TLS_CA_FILE="+file("ca.pem", sec.CA), "KAFKA_MUTUAL_TLS_CERT_FILE="+file("cert.pem", sec.Cert), "KAFKA_MUTUAL_TLS_KEY="+sec.Key,
-		"READY=listening")
+		"READY=listening", "LOG_LEVEL=debug")
 	delete(b.env, "NATS_URL")
 	b.Start()
 	b.await("/readyz", 200)
@@ -86,19 +86,9 @@ func TestKafkaPermissionsAndSecretsAreMendedWithoutARestart(t *testing.T) {
 	produce(t, client, numbered(open, 1, "both", 1, 1)...)
 	reader.await("the record on both streams", func(h history) bool { return len(h.only("message")) == 2 })
 
-	path, err := buildBridge()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithTimeout(t.Context(), patience)
-	defer stop()
-	cmd := exec.CommandContext(ctx, path, "check")
-	for name, value := range b.env {
-		cmd.Env = append(cmd.Env, "SSEBRIDGE_"+name+"="+value)
-	}
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "closed=kafka:"+closed+": failed") || !strings.Contains(string(out), "TOPIC_AUTHORIZATION_FAILED") ||
-		!strings.Contains(string(out), "1 of 3 streams cannot be served") {
+	out, err := b.Check()
+	if err == nil || !strings.Contains(out, "closed=kafka:"+closed+": failed") || !strings.Contains(out, "TOPIC_AUTHORIZATION_FAILED") ||
+		!strings.Contains(out, "1 of 3 streams cannot be served") {
 		t.Errorf("check: %v\n%s", err, out)
 	}
 
@@ -110,10 +100,5 @@ func TestKafkaPermissionsAndSecretsAreMendedWithoutARestart(t *testing.T) {
 	late.awaitData("granted1")
 	if n := reader.connections(); n != 1 {
 		t.Errorf("the client connected %d times, want once", n)
-	}
-	for _, secret := range []string{"wr0ng", kafkatest.Password} {
-		if strings.Contains(b.log.String(), secret) {
-			t.Error("a password is in the log")
-		}
 	}
 }

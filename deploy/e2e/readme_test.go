@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // A newcomer copies the README's block "See it continue": what it claims has to
@@ -54,8 +56,16 @@ func TestReadmeBlockContinuesOnAnotherReplica(t *testing.T) {
 	sh.Dir = dir
 	sh.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SSEBRIDGE_") })
 	sh.WaitDelay = 5 * time.Second
-	if out, err := sh.CombinedOutput(); err != nil {
-		t.Fatalf("the block fails: %v\n%s", err, out)
+	sh.Env = append(sh.Env, "SSEBRIDGE_ADMIN_TOKEN="+secrettest.New("admin"))
+	out, err := sh.CombinedOutput()
+	for _, file := range []string{"replica.log", "first.txt", "second.txt"} {
+		if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+			secrettest.Check(t, file, string(text))
+		}
+	}
+	secrettest.Check(t, "what the block prints", string(out))
+	if err != nil {
+		t.Fatalf("the block fails: %v\n%s", err, secrettest.Hide(string(out)))
 	}
 	a, b := numbersBySymbol(t, filepath.Join(dir, "first.txt")), numbersBySymbol(t, filepath.Join(dir, "second.txt"))
 	if len(a) == 0 || len(b) == 0 {

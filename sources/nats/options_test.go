@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 func text(s string) Secret { return func() string { return s } }
@@ -34,17 +36,17 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 		{"URL and token", Options{URLs: []string{"nats://u:p@127.0.0.1"}, Token: text("t")}, "several ways"},
 		{"password alone", Options{URLs: url, Password: text("p")}, "without user"},
 		{"certificate without key", Options{URLs: url, TLSCert: text("x")}, "certificate and key"},
-		{"creds that are none", Options{URLs: url, Creds: text("very secret")}, "creds"},
-		{"nkey that is none", Options{URLs: url, Nkey: text("very secret")}, "nkey"},
+		{"creds that are none", Options{URLs: url, Creds: text(secrettest.New("nats"))}, "creds"},
+		{"nkey that is none", Options{URLs: url, Nkey: text(secrettest.New("nats"))}, "nkey"},
 		{"nkey of an account", Options{URLs: url, Nkey: text(string(seed))}, "user"},
-		{"CA that is none", Options{URLs: url, TLSCA: text("very secret")}, "certificate authority"},
-		{"key that is none", Options{URLs: url, TLSCert: text("very secret"), TLSKey: text("very secret")}, "certificate"},
+		{"CA that is none", Options{URLs: url, TLSCA: text(secrettest.New("nats"))}, "certificate authority"},
+		{"key that is none", Options{URLs: url, TLSCert: text(secrettest.New("nats")), TLSKey: text(secrettest.New("nats"))}, "certificate"},
 	} {
 		_, err := NewCluster(c.o)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error about %q", c.name, err, c.want)
-		} else if strings.Contains(err.Error(), "very secret") || strings.Contains(err.Error(), string(seed)) {
-			t.Errorf("%s: the error tells the secret: %v", c.name, err)
+		} else if secrettest.Hide(err.Error()) != err.Error() || strings.Contains(err.Error(), string(seed)) {
+			t.Errorf("%s: the error tells the secret: %s", c.name, secrettest.Hide(err.Error()))
 		}
 	}
 	_, err = NewCluster(Options{Domain: "a.b", InboxPrefix: ".."})

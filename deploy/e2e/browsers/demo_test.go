@@ -21,6 +21,8 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // programs is the directory of both programs; TestMain makes and removes it.
@@ -90,8 +92,10 @@ func startDemo(t *testing.T) *demo {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("demo: %v, want status 0", err)
 		}
-		if text := <-kept; t.Failed() {
-			t.Logf("the demo printed:\n%s", text)
+		text := <-kept
+		secrettest.Check(t, "what the demo and its bridge printed", text)
+		if t.Failed() {
+			t.Logf("the demo printed:\n%s", secrettest.Hide(text))
 		}
 		read.Close()
 	})

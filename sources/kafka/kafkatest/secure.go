@@ -19,7 +19,7 @@ import (
 // nothing until it is granted.
 const (
 	User     = "reader"
-	Password = "open-sesame"
+	Password = "planted-secret-kafka" // see the package secrettest
 )
 
 // Secure is how to reach the listeners of a cluster that want to know who comes.
