@@ -52,6 +52,9 @@ func TestStatusTellsHowFarAClientIs(t *testing.T) {
 		before := c.Status().ID
 		c.expect(time.Second, "data j/0@6 6", "data k/0@0 1")
 		want("with everything again", "level", 0, true)
+		r.write("j", 0, "s", "7")
+		want("one behind", "level", 1, true)
+		c.expect(time.Second, "data j/0@7 7")
 		c.leave()
 		want("after the end", "catching-up", 0, true)
 		if c.Status().ID == before {
