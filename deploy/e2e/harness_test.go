@@ -39,6 +39,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
+	"github.com/ssebridge/ssebridge/deploy/e2e/collectortest"
 	"github.com/ssebridge/ssebridge/sources/kafka/kafkatest"
 )
 
@@ -61,6 +62,7 @@ func runTests(m *testing.M) int {
 	buildDir = dir
 	code := m.Run()
 	kafkatest.StopShared()
+	collectortest.StopShared()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -96,8 +98,9 @@ type bridgeProcess struct {
 
 // startBridge starts a bridge and waits until it has read each of its streams
 // once. settings are SSEBRIDGE_* variables without the prefix, as in
-// "STREAMS=orders=nats:ORDERS"; the environment has nothing else but secrets that
-// do no harm. The process ends with the test; no planted secret may be in its log.
+// "STREAMS=orders=nats:ORDERS", and OTEL_* variables; the environment has nothing
+// else but secrets that do no harm. The process ends with the test; no planted
+// secret may be in its log.
 func startBridge(t testing.TB, natsURL string, settings ...string) *bridgeProcess {
 	t.Helper()
 	b := newBridge(t, natsURL, settings...)
@@ -160,7 +163,11 @@ func (b *bridgeProcess) Start() {
 func (b *bridgeProcess) environ() []string {
 	environ := []string{"PATH=" + os.Getenv("PATH")}
 	for _, name := range slices.Sorted(maps.Keys(b.env)) {
-		environ = append(environ, "SSEBRIDGE_"+name+"="+b.env[name])
+		variable := name
+		if !strings.HasPrefix(name, "OTEL_") {
+			variable = "SSEBRIDGE_" + name
+		}
+		environ = append(environ, variable+"="+b.env[name])
 	}
 	return environ
 }
@@ -244,6 +251,17 @@ func (b *bridgeProcess) events(query string) string {
 		return b.URL + "/events"
 	}
 	return b.URL + "/events?" + query
+}
+
+// missing skips a test that cannot run here and says how it could, or fails it
+// where SSEBRIDGE_TEST_REQUIRE lists what the test is for.
+func missing(t testing.TB, what, text string) {
+	t.Helper()
+	required := strings.FieldsFunc(os.Getenv("SSEBRIDGE_TEST_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	if slices.Contains(required, what) {
+		t.Fatalf("%s (SSEBRIDGE_TEST_REQUIRE asks for %s)", text, what)
+	}
+	t.Skip(text)
 }
 
 // probes is the HTTP client of everything but event streams.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,11 +66,7 @@ func (p proxyProgram) need(t testing.TB) string {
 		path, err = exec.LookPath("/usr/sbin/" + p.name)
 	}
 	if err != nil {
-		what := p.name + " is not installed; apt-get install " + p.name
-		if slices.Contains(strings.FieldsFunc(os.Getenv("SSEBRIDGE_TEST_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' }), "proxies") {
-			t.Fatal(what + " (SSEBRIDGE_TEST_REQUIRE asks for proxies)")
-		}
-		t.Skip(what)
+		missing(t, "proxies", p.name+" is not installed; apt-get install "+p.name)
 	}
 	return path
 }
