@@ -29,8 +29,11 @@ type object struct {
 	Metadata struct{ Name string }
 	Data     map[string]string // of a ConfigMap
 	Spec     struct {
-		Template struct{ Spec podSpec } // of a Deployment
-		Ports    []struct {             // of a Service
+		Template struct { // of a Deployment
+			Metadata struct{ Labels, Annotations map[string]string }
+			Spec     podSpec
+		}
+		Ports []struct { // of a Service
 			Name       string
 			TargetPort int `yaml:"targetPort"`
 		}
@@ -102,10 +105,12 @@ type probe struct {
 
 // manifest is what the sidecar's file holds.
 type manifest struct {
-	configMaps map[string]map[string]string
-	services   []object
-	pod        podSpec
-	bridge     container
+	configMaps  map[string]map[string]string
+	services    []object
+	labels      map[string]string // of each Pod
+	annotations map[string]string
+	pod         podSpec
+	bridge      container
 }
 
 func readManifest(t *testing.T) manifest {
@@ -114,6 +119,11 @@ func readManifest(t *testing.T) manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return parseManifest(t, text)
+}
+
+func parseManifest(t *testing.T, text []byte) manifest {
+	t.Helper()
 	m := manifest{configMaps: map[string]map[string]string{}}
 	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
 		var o object
@@ -129,6 +139,7 @@ func readManifest(t *testing.T) manifest {
 			m.configMaps[o.Metadata.Name] = o.Data
 		case "Deployment":
 			m.pod = o.Spec.Template.Spec
+			m.labels, m.annotations = o.Spec.Template.Metadata.Labels, o.Spec.Template.Metadata.Annotations
 		case "Service":
 			m.services = append(m.services, o)
 		}
@@ -314,5 +325,59 @@ func TestManifestLeavesTimeToDrain(t *testing.T) {
 	}
 	if grace := time.Duration(m.pod.TerminationGracePeriodSeconds) * time.Second; grace < needed {
 		t.Errorf("terminationGracePeriodSeconds is %s, want at least %s", grace, needed)
+	}
+}
+
+// Metrics that nobody finds are none: the Pod says by annotations where they are,
+// and the PodMonitor by the name of the port.
+func TestManifestIsFoundByPrometheus(t *testing.T) {
+	m := readManifest(t)
+	_, port, _ := strings.Cut(effective(t, m.environment(t))["SSEBRIDGE_ADMIN_LISTEN"], ":")
+	if m.annotations["prometheus.io/scrape"] != "true" || m.annotations["prometheus.io/port"] != port {
+		t.Errorf("annotations %v, and the admin listener is at %s", m.annotations, port)
+	}
+	text, err := os.ReadFile(podMonitorFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var monitor struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string
+		Spec       struct {
+			Selector struct {
+				MatchLabels map[string]string `yaml:"matchLabels"`
+			}
+			PodMetricsEndpoints []struct{ Port, Path string } `yaml:"podMetricsEndpoints"`
+		}
+	}
+	if err := yaml.Unmarshal(text, &monitor); err != nil {
+		t.Fatalf("%s: %v", podMonitorFile, err)
+	}
+	if monitor.APIVersion != "monitoring.coreos.com/v1" || monitor.Kind != "PodMonitor" || !maps.Equal(monitor.Spec.Selector.MatchLabels, m.labels) {
+		t.Errorf("%s is %+v, want the Pods with %v", podMonitorFile, monitor, m.labels)
+	}
+	for _, e := range monitor.Spec.PodMetricsEndpoints {
+		found := false
+		for _, p := range m.bridge.Ports {
+			found = found || p.Name == e.Port && fmt.Sprint(p.ContainerPort) == port && e.Path == "/metrics"
+		}
+		if !found {
+			t.Errorf("%s asks the port %s for %s, and the container has %+v", podMonitorFile, e.Port, e.Path, m.bridge.Ports)
+		}
+	}
+}
+
+// What is a comment in the manifest is meant to be made none.
+func TestManifestWithTracesIsAcceptedByTheBinary(t *testing.T) {
+	text, err := os.ReadFile(sidecarFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	environment := parseManifest(t, bytes.ReplaceAll(text, []byte("# OTEL_"), []byte("OTEL_"))).environment(t)
+	effective(t, environment)
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_METRICS_EXPORTER", "OTEL_RESOURCE_ATTRIBUTES"} {
+		if environment[name] == "" {
+			t.Errorf("no example of %s in %s", name, sidecarFile)
+		}
 	}
 }
