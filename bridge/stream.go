@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -58,6 +59,7 @@ type Stream struct {
 	lastErrAt  time.Time // when
 	since      time.Time
 	feeds      map[*Feed]int // the stream's index in the feed
+	recent     recentSubjects
 }
 
 // NewStream returns a stream called name over source. It reads nothing until Run.
@@ -74,6 +76,7 @@ func NewStream(name string, source Source, o StreamOptions) *Stream {
 	s := &Stream{
 		name: name, source: source, opt: o, log: o.Logger.With("stream", name), trace: newTracing(name, o.Trace),
 		notify: func() {}, feeds: map[*Feed]int{}, since: time.Now(),
+		recent: recentSubjects{seed: maphash.MakeSeed()},
 	}
 	if o.Subject != nil && !o.Subject.UsesSubject() {
 		s.space, s.spaceKnown = o.Subject.Space(name, nil), true
@@ -268,6 +271,9 @@ func (rc receiver) Records(recs []Record) {
 	for i := range recs {
 		s.live.set(recs[i].Partition, recs[i].Next())
 		s.note(&recs[i])
+		if recs[i].Kind != Hidden {
+			s.recent.see(recs[i].Subject)
+		}
 	}
 	for f, index := range s.feeds {
 		f.records(index, recs, received)
