@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink/admin"
 )
 
 // Config is everything that the environment says.
@@ -27,6 +28,7 @@ type ProcessConfig struct {
 	HTTPPath    Path    `split_words:"true" default:"/events" desc:"path of the events; path/{stream} is short for one stream"`
 	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener: probes, and for operators /streams, /clients, /drain and profiles, which /openapi.json describes"`
 	AdminToken  Secret  `split_words:"true" desc:"bearer token for everything but the probes on the admin listener; not set: that is answered only on a loopback address, to requests with a loopback Host"`
+	Inspector   string  `split_words:"true" default:"admin" choices:"admin|public|off" desc:"where the inspector is served, a page to look at streams with, at /inspector/: admin (the admin listener only), public (the clients' listener too, to everybody who reaches it), or off"`
 	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream has been read once"`
 
 	Heartbeat    time.Duration `split_words:"true" default:"15s" min:"1s" max:"5m" desc:"longest silence on a connection; a comment line breaks it"`
@@ -100,6 +102,12 @@ type StreamConfig struct {
 	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all, a time as in RFC 3339, or a duration back from now"`
 	OnReset string          `split_words:"true" choices:"since|all|new|fail" desc:"as SSEBRIDGE_ON_RESET, for this stream; not set: the same"`
 }
+
+// Values of SSEBRIDGE_INSPECTOR that change something; the third is admin.
+const (
+	inspectorPublic = "public"
+	inspectorOff    = "off"
+)
 
 // variable returns a name as it appears in variables.
 func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
@@ -210,6 +218,9 @@ func (c *ProcessConfig) validate() []problem {
 	}
 	if token, err := c.AdminToken.Read(); err == nil && token != "" && !bearerShape.MatchString(token) {
 		problems = append(problems, problemf("SSEBRIDGE_ADMIN_TOKEN: want letters, digits and - . _ ~ + /, with = only at the end, as bearer tokens are"))
+	}
+	if c.Inspector == inspectorPublic && admin.InspectorClaims(string(c.HTTPPath)) {
+		problems = append(problems, problemf("SSEBRIDGE_HTTP_PATH=%q: is where SSEBRIDGE_INSPECTOR=public serves the inspector: want another", c.HTTPPath))
 	}
 	switch c.HTTPPath {
 	case "/livez", "/readyz", "/startupz":

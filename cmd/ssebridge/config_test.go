@@ -317,6 +317,20 @@ func TestAdminTokenMustBeSendable(t *testing.T) {
 	wantProblems(t)
 }
 
+// Two things at one path: the one that was asked for would hide the other.
+func TestThePublicInspectorHasItsPath(t *testing.T) {
+	for _, path := range []string{"/inspector", "/inspector/events"} {
+		setenv(t, minimal("INSPECTOR=public", "HTTP_PATH="+path)...)
+		wantProblems(t, `SSEBRIDGE_HTTP_PATH="`+path+`": is where SSEBRIDGE_INSPECTOR=public serves the inspector: want another`)
+		setenv(t, minimal("HTTP_PATH="+path)...) // the admin listener has events at a path of its own
+		wantProblems(t)
+	}
+	setenv(t, minimal("INSPECTOR=public", "HTTP_PATH=/inspectors")...)
+	wantProblems(t)
+	setenv(t, minimal("INSPECTOR=everywhere")...)
+	wantProblems(t, `SSEBRIDGE_INSPECTOR="everywhere": want admin, public or off`)
+}
+
 // Every setting says what it does: the reference is made of it.
 func TestEverySettingIsDescribed(t *testing.T) {
 	for _, spec := range []any{&ProcessConfig{}, &NATSConfig{}, &KafkaConfig{}, &StreamConfig{}} {

@@ -146,6 +146,10 @@ func (s *service) adminOptions(addr net.Addr) admin.Options {
 		Clients:  s.events,
 		Loopback: ok && tcp.IP.IsLoopback(),
 		Token:    s.config.Process.AdminToken.provider("SSEBRIDGE_ADMIN_TOKEN", s.log),
+
+		Inspector: s.config.Process.Inspector != inspectorOff,
+		Events:    s.events, EventsPath: string(s.config.Process.HTTPPath),
+		Version: currentBuild().version,
 	}
 	for i, stream := range s.config.Streams {
 		o.Streams = append(o.Streams, admin.Stream{
@@ -193,13 +197,17 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	defer s.log.Info("stopped")
 	defer s.replay.Close()
 	o := sink.ServerOptions{WriteTimeout: s.config.Process.WriteTimeout, Logger: s.log}
-	clients := sink.NewServer(sink.WithProbes(s.probes, s.events), o)
 	options := s.adminOptions(private.Addr())
 	options.Drain = func() (int, time.Duration) {
 		inside := s.events.Clients()
 		drain(errDrainAsked)
 		return inside, s.config.Process.Drain
 	}
+	var events http.Handler = s.events
+	if s.config.Process.Inspector == inspectorPublic {
+		events = admin.WithInspector(options, events)
+	}
+	clients := sink.NewServer(sink.WithProbes(s.probes, events), o)
 	operators := sink.NewServer(admin.NewHandler(options), o)
 	return runAll(context.WithoutCancel(ctx),
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },

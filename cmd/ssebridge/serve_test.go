@@ -103,6 +103,26 @@ func TestSettingsReachTheAdminListener(t *testing.T) {
 	}
 }
 
+// The inspector is where it was asked for, and reads what clients read.
+func TestSettingsReachTheInspector(t *testing.T) {
+	for value, want := range map[string]bool{"admin": true, "public": true, "off": false} {
+		setenv(t, minimal("INSPECTOR="+value, "HTTP_PATH=/live")...)
+		c, problems := readConfig()
+		if len(problems) > 0 {
+			t.Fatalf("problems: %q", problems)
+		}
+		s, err := newService(c, noTelemetry, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := s.adminOptions(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if o.Inspector != want || o.Events != s.events || o.EventsPath != "/live" || o.Version == "" {
+			t.Errorf("%s: inspector %v, events at %q, version %q", value, o.Inspector, o.EventsPath, o.Version)
+		}
+		s.replay.Close()
+	}
+}
+
 // 0 means no limit to people, and the default to some parts.
 func TestZeroIsNoLimit(t *testing.T) {
 	if orUnlimited(0) != math.MaxInt || orUnlimited(3) != 3 {

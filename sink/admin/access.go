@@ -34,10 +34,25 @@ func (a access) guard(h http.Handler) http.Handler {
 	})
 }
 
+// front returns a handler that lets through to h whoever may ask, or could after
+// a login: for the inspector's own files, which are no secret.
+func (a access) front(h http.Handler) http.Handler {
+	guarded := a.guard(h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.hasToken() {
+			h.ServeHTTP(w, r)
+		} else {
+			guarded.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (a access) hasToken() bool { return a.token != nil && a.token() != "" }
+
 // refuse says why a request is not answered, nil if it is.
 func (a access) refuse(r *http.Request) *problem.Problem {
 	switch {
-	case a.loopback && isLoopbackHost(r.Host), a.fits(r.Header.Get("Authorization")):
+	case a.loopback && isLoopbackHost(r.Host), a.fits(r.Header.Get("Authorization")), a.loggedIn(r):
 		return nil
 	case a.token != nil:
 		return kinds.New(codeUnauthorized, "", "the request brings no token, or not the one that is set")
@@ -55,9 +70,13 @@ func (a access) fits(authorization string) bool {
 	if !ok || !strings.EqualFold(scheme, "Bearer") || a.token == nil {
 		return false
 	}
-	token := a.token()
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(token))
-	return token != "" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	return same(strings.TrimSpace(given), a.token())
+}
+
+// same compares what was given with a secret. An empty secret fits nothing.
+func same(given, secret string) bool {
+	got, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(secret))
+	return secret != "" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
 // isLoopbackHost reports whether a Host header, with or without a port, names

@@ -7,6 +7,9 @@
 //	/clients ──►   │                        ──► who is connected, and how far each is
 //	/clients/disconnect, /drain ──► POST    ──► sends one away, or all
 //	/debug/pprof/, /openapi.json            ──► profiles; this list for programs
+//	/inspector/ ──► the page; where a token is needed it asks for it, and gets a
+//	                cookie that stands for it (login.go)
+//	/events ──► what the page reads: the clients' own handler, by its own rules
 //	everything else ───────────────────────► 404
 //
 // What streams there are and what they wait for is nobody's business but the
@@ -23,14 +26,16 @@
 //	400 duplicate-parameter  no parameter may be repeated
 //	400 bad-parameter        the value is none of those expected
 //	400 bad-body             the body is not the JSON that is expected
-//	401 unauthorized         the bearer token is missing, or is another
+//	401 unauthorized         the token or login is missing, or does not fit
 //	403 foreign-host         no token is set, and the Host is not a loopback one
 //	403 cross-origin         a page of another origin would change something
 //	403 admin-off            no token is set, and other machines reach the listener
 //	404 unknown-stream       no stream of this name is configured
 //	404 unknown-client       no client of this id is connected
+//	404 no-token             a login where no token is set
 //	404 not-found            nothing is at the path
 //	405 method-not-allowed   Allow tells which are
+//	415 not-json             the Content-Type of a login is not JSON
 package admin
 
 import (
@@ -61,6 +66,15 @@ type Options struct {
 	// Token returns the present bearer token. It is called for each request that
 	// brings one, from any goroutine. nil, or one that returns "": no token fits.
 	Token func() string
+	// Inspector says whether the inspector is served, at /inspector/, with the
+	// events that it reads.
+	Inspector bool
+	// Events serves the streams at EventsPath of the listener for clients. Here
+	// they are at /events. nil: not at all.
+	Events     http.Handler
+	EventsPath string
+	// Version is what the inspector says of the program.
+	Version string
 }
 
 // NewHandler returns the handler of the second listener.
@@ -79,7 +93,10 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		kinds.New(codeNotFound, "", "nothing is served at this path").Write(w)
 	})
-	// Browsers reach a loopback address from pages of anybody.
+	if o.Inspector {
+		o.mountInspector(mux)
+	}
+	// Browsers send cookies, and reach a loopback address, from pages of anybody.
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		kinds.New(codeCrossOrigin, "", "Sec-Fetch-Site or Origin say that a page of another origin sends this").Write(w)
@@ -94,9 +111,10 @@ type route struct {
 	handler      http.Handler
 }
 
-// routes lists all that is served besides the probes.
+// routes lists all that is served to programs besides the probes and events.
 func routes(o Options) []route {
-	guard := access{o.Loopback, o.Token}.guard
+	may := access{o.Loopback, o.Token}
+	guard := may.guard
 	list := []route{
 		{http.MethodGet, "/streams", guard(streamsHandler(o.Streams))},
 		{http.MethodGet, "/clients", guard(clientsHandler(o.Clients, o.Streams))},
@@ -107,6 +125,13 @@ func routes(o Options) []route {
 	for _, p := range profiles() {
 		p.handler = guard(p.handler)
 		list = append(list, p)
+	}
+	if o.Inspector {
+		list = append(list,
+			route{http.MethodGet, inspectorPath + "config.json", guard(o.config(true, may.loggedIn))},
+			route{http.MethodPost, inspectorPath + "login", may.front(http.HandlerFunc(may.login))},
+			route{http.MethodPost, inspectorPath + "logout", may.front(http.HandlerFunc(may.logout))},
+		)
 	}
 	if o.Metrics != nil {
 		list = append(list, route{http.MethodGet, "/metrics", o.Metrics})

@@ -126,6 +126,9 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		{"POST", "/clients/disconnect", `{"id":"99"}`, 404},
 		{"POST", "/clients/disconnect", `{"id":"x"}`, 400},
 		{"GET", "/openapi.json", "", 200},
+		{"GET", "/inspector/config.json", "", 200},
+		{"POST", "/inspector/login", `{"token":"x"}`, 404},
+		{"POST", "/inspector/logout", "", 204},
 		{"GET", "/debug/pprof/", "", 200},
 		{"GET", "/debug/pprof/cmdline", "", 200},
 		{"GET", "/debug/pprof/symbol", "", 200},
@@ -192,7 +195,7 @@ func everything(t *testing.T) Options {
 	t.Helper()
 	return Options{
 		Probes: sink.NewProbes(sink.ProbeOptions{}), Metrics: http.NotFoundHandler(), Clients: sink.NewHandler(sink.Options{}),
-		Drain: func() (int, time.Duration) { return 0, 0 }, Loopback: true,
+		Drain: func() (int, time.Duration) { return 0, 0 }, Loopback: true, Inspector: true,
 	}
 }
 
