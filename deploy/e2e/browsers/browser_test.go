@@ -33,7 +33,7 @@ const patienceSeconds = 60
 // browser is a page in a real browser, driven by browser.mjs. Tests use one after
 // the other.
 type browser struct {
-	t   *testing.T // the one that has the page now
+	t   testing.TB // the one that has the page now
 	in  io.WriteCloser
 	out *bufio.Reader
 	cmd *exec.Cmd
@@ -47,7 +47,7 @@ type row struct {
 
 // need returns the path of the first of these commands. Without any, the test is
 // skipped, or fails where the environment says that browsers are required.
-func need(t *testing.T, get string, commands ...string) string {
+func need(t testing.TB, get string, commands ...string) string {
 	t.Helper()
 	for _, command := range commands {
 		if path, err := exec.LookPath(command); err == nil {
@@ -58,7 +58,7 @@ func need(t *testing.T, get string, commands ...string) string {
 	return ""
 }
 
-func missing(t *testing.T, what string) {
+func missing(t testing.TB, what string) {
 	t.Helper()
 	required := strings.FieldsFunc(os.Getenv("SSEBRIDGE_TEST_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 	if slices.Contains(required, "browser") {
@@ -73,7 +73,7 @@ var running = map[string]*browser{}
 
 // openBrowser returns a browser with an empty page. If the test fails, a picture
 // of the page stays in a temporary directory.
-func openBrowser(t *testing.T, e engine) *browser {
+func openBrowser(t testing.TB, e engine) *browser {
 	t.Helper()
 	b := running[e.name]
 	if b == nil {
@@ -95,7 +95,7 @@ func openBrowser(t *testing.T, e engine) *browser {
 }
 
 // startBrowser starts the browser of an engine.
-func startBrowser(t *testing.T, e engine) *browser {
+func startBrowser(t testing.TB, e engine) *browser {
 	t.Helper()
 	node := need(t, "apt-get install nodejs npm (18 or later)", "node")
 	path := need(t, e.get, e.commands...)

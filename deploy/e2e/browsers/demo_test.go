@@ -109,7 +109,7 @@ func startDemo(t *testing.T) *demo {
 // ownAddress returns a free address for the bridge to keep while it is down in
 // between. Its port is below those that systems give away by themselves (from
 // 32768 on Linux, 49152 on others), or another test would get it meanwhile.
-func ownAddress(t *testing.T) string {
+func ownAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
