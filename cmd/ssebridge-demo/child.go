@@ -25,10 +25,10 @@ const settled = 10 * time.Second
 
 // child keeps one program running.
 //
-//	        Start              ends by itself
-//	down ─────────► running ─────────────────► waiting
-//	  ▲                │ ▲                        │
-//	  └───── Kill ─────┘ └── backoff, Restart ────┘
+//	        Start           ends by itself, Restart
+//	down ─────────► running ───────────────────────► waiting
+//	  ▲                │ ▲                              │
+//	  └───── Kill ─────┘ └───── after a while, Start ───┘
 //
 // Run owns the process; the other methods ask Run, so they work only while it
 // runs, and may be called by any goroutine.
@@ -37,8 +37,15 @@ type child struct {
 	env    []string // all of its environment
 	output io.Writer
 	log    *slog.Logger
+	report func(childState) // called by Run at each change
 
 	requests chan request
+}
+
+// childState is what others may know of the program.
+type childState struct {
+	State string `json:"state"` // down, running or waiting
+	PID   int    `json:"pid"`   // 0 unless it runs
 }
 
 // request asks Run to do something; the answer arrives on reply.
@@ -61,9 +68,9 @@ type process struct {
 type exit struct{ err error }
 
 // newChild describes a program to run with exactly this environment. What it
-// prints goes to output.
-func newChild(path string, env []string, output io.Writer, log *slog.Logger) *child {
-	return &child{path: path, env: env, output: output, log: log, requests: make(chan request)}
+// prints goes to output; report is told each change of its state.
+func newChild(path string, env []string, output io.Writer, log *slog.Logger, report func(childState)) *child {
+	return &child{path: path, env: env, output: output, log: log, report: report, requests: make(chan request)}
 }
 
 // Run keeps the program as the other methods want it until ctx ends; then it
@@ -77,11 +84,14 @@ func (c *child) Run(ctx context.Context) error {
 	p := &process{}
 	defer c.stop(p)
 	for {
+		c.report(p.state())
 		select {
 		case <-ctx.Done():
 			return nil
 		case r := <-c.requests:
-			r.reply <- r.do(p)
+			err := r.do(p)
+			c.report(p.state()) // who asked sees it at once
+			r.reply <- err
 		case exit := <-p.ended:
 			if time.Since(p.started) > settled {
 				p.failures = 0
@@ -108,14 +118,28 @@ func (c *child) Start(ctx context.Context) error { return c.ask(ctx, c.start) }
 // down. Killing a program that is down does nothing.
 func (c *child) Kill(ctx context.Context) error { return c.ask(ctx, c.kill) }
 
-// Restart kills the program if it runs, and starts it at once.
-func (c *child) Restart(ctx context.Context) error {
-	return c.ask(ctx, func(p *process) error {
+// Restart kills the program if it runs, and lets it be started again after a
+// pause. It returns the id of the killed process, 0 if there was none.
+func (c *child) Restart(ctx context.Context, pause time.Duration) (pid int, err error) {
+	err = c.ask(ctx, func(p *process) error {
+		pid = p.state().PID
 		if err := c.kill(p); err != nil {
 			return err
 		}
-		return c.start(p)
+		p.retry = time.After(pause)
+		return nil
 	})
+	return pid, err
+}
+
+func (p *process) state() childState {
+	switch {
+	case p.cmd != nil:
+		return childState{"running", p.cmd.Process.Pid}
+	case p.retry != nil:
+		return childState{"waiting", 0}
+	}
+	return childState{"down", 0}
 }
 
 // ask lets Run do something and waits for it.

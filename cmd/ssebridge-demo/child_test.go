@@ -23,7 +23,7 @@ func startChild(t *testing.T, mode string) (c *child, log, output *watch, stop f
 	t.Helper()
 	log, output = newWatch(), newWatch()
 	env := []string{"SSEBRIDGE_STREAMS=x", "SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0", "STAND_IN=" + mode}
-	c = newChild(self(t), env, output, slog.New(slog.NewTextHandler(log, nil)))
+	c = newChild(self(t), env, output, slog.New(slog.NewTextHandler(log, nil)), func(childState) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -109,12 +109,56 @@ func TestKilledChildComesBackWhenAsked(t *testing.T) {
 	}
 	second := pid(t, log.Next(t, started))
 	output.Next(t, "stand-in runs")
-	if err := c.Restart(t.Context()); err != nil {
+	killed, err := c.Restart(t.Context(), time.Millisecond)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if killed != second {
+		t.Errorf("Restart killed process %d, want %d", killed, second)
 	}
 	gone(t, second)
 	if third := pid(t, log.Next(t, started)); third == second || second == first {
 		t.Errorf("processes %d, %d and %d, want three", first, second, third)
+	}
+}
+
+// The page shows the process as it is: the id of the one that runs, and none of
+// one that was killed.
+func TestChildReportsItsState(t *testing.T) {
+	seen := make(chan childState, 100) // more than are reported here
+	var last childState
+	log := newWatch()
+	c := newChild(self(t), []string{"SSEBRIDGE_STREAMS=x", "SSEBRIDGE_HTTP_LISTEN=127.0.0.1:0"}, io.Discard,
+		slog.New(slog.NewTextHandler(log, nil)), func(s childState) {
+			if s != last {
+				seen <- s
+			}
+			last = s
+		})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v, want nil", err)
+		}
+	}()
+	if err := c.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	first := pid(t, log.Next(t, started))
+	if _, err := c.Restart(ctx, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	second := pid(t, log.Next(t, started))
+	if err := c.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []childState{{"down", 0}, {"running", first}, {"waiting", 0}, {"running", second}, {"down", 0}} {
+		if got := <-seen; got != want {
+			t.Errorf("state %+v, want %+v", got, want)
+		}
 	}
 }
 
@@ -156,7 +200,7 @@ func TestChildSeesOnlyItsOwnEnvironment(t *testing.T) {
 
 // The reason why nothing starts is the one thing to print.
 func TestChildSaysWhyItCannotStart(t *testing.T) {
-	c := newChild(filepath.Join(t.TempDir(), "ssebridge"), nil, newWatch(), discard())
+	c := newChild(filepath.Join(t.TempDir(), "ssebridge"), nil, newWatch(), discard(), func(childState) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()

@@ -194,23 +194,10 @@ func (b *kafkaBroker) Watch(ctx context.Context) error {
 	}
 }
 
-// Open implements [broker]. A broker that has just begun to answer may not be
-// ready to make topics, and makes their leaders a moment later.
+// Open implements [broker].
 func (b *kafkaBroker) Open(ctx context.Context, name string) (history, error) {
-	ctx, cancel := context.WithTimeout(ctx, kafkaStart)
-	defer cancel()
-	for {
-		err := b.open(ctx, name)
-		if err == nil {
-			break
-		}
-		select {
-		case <-b.gone:
-			return nil, b.ended()
-		case <-ctx.Done():
-			return nil, fmt.Errorf("make topic %s: %w", name, errors.Join(context.Cause(ctx), err))
-		case <-time.After(kafkaPause):
-		}
+	if err := b.makeTopic(ctx, name); err != nil {
+		return nil, err
 	}
 	w := &kafkago.Writer{
 		Addr: b.client.Addr, Topic: name, Transport: b.client.Transport,
@@ -220,7 +207,36 @@ func (b *kafkaBroker) Open(ctx context.Context, name string) (history, error) {
 		BatchSize:    1, // every record is waited for anyway
 	}
 	b.writers = append(b.writers, w)
-	return kafkaTopic{w, name}, nil
+	return kafkaTopic{b, w, name}, nil
+}
+
+// makeTopic makes a topic, or finds it. A broker that has just begun to answer
+// may not be ready to make topics, and makes their leaders a moment later.
+func (b *kafkaBroker) makeTopic(ctx context.Context, name string) error {
+	if err := b.until(ctx, func(ctx context.Context) error { return b.open(ctx, name) }); err != nil {
+		return fmt.Errorf("make topic %s: %w", name, err)
+	}
+	return nil
+}
+
+// until does what the broker may not be ready for, again and again until it
+// succeeds.
+func (b *kafkaBroker) until(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, kafkaStart)
+	defer cancel()
+	for {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-b.gone:
+			return b.ended()
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(kafkaPause):
+		}
+	}
 }
 
 // open makes a topic unless it is there, and reports an error until all of its
@@ -240,14 +256,27 @@ func (b *kafkaBroker) open(ctx context.Context, name string) error {
 	if err != nil && !errors.Is(err, kafkago.TopicAlreadyExists) {
 		return err
 	}
-	m, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{name}})
+	led, err := b.leaders(ctx, name)
 	if err != nil {
 		return err
+	}
+	if led < kafkaPartitions {
+		return fmt.Errorf("%d of %d partitions have leaders", led, kafkaPartitions)
+	}
+	return nil
+}
+
+// leaders returns how many partitions of a topic have leaders. The client asks
+// the broker once a second and answers what it knows.
+func (b *kafkaBroker) leaders(ctx context.Context, name string) (int, error) {
+	m, err := b.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{name}})
+	if err != nil {
+		return 0, err
 	}
 	led := 0
 	for _, t := range m.Topics {
 		if t.Error != nil {
-			return t.Error
+			return 0, t.Error
 		}
 		for _, p := range t.Partitions {
 			if p.Error == nil {
@@ -255,10 +284,7 @@ func (b *kafkaBroker) open(ctx context.Context, name string) error {
 			}
 		}
 	}
-	if led < kafkaPartitions {
-		return fmt.Errorf("%d of %d partitions have leaders", led, kafkaPartitions)
-	}
-	return nil
+	return led, nil
 }
 
 // Close implements [broker].
@@ -286,12 +312,41 @@ func (b *kafkaBroker) Close() {
 
 // kafkaTopic is the history of a topic that was empty when the demo began.
 type kafkaTopic struct {
+	broker *kafkaBroker
 	writer *kafkago.Writer
 	name   string
 }
 
-// Last implements [history].
-func (kafkaTopic) Last(context.Context, string) ([]byte, error) { return nil, nil }
+// Ends implements [history].
+func (kafkaTopic) Ends(context.Context, string) (first, last []byte, err error) {
+	return nil, nil, nil
+}
+
+// Delete implements [history]. The broker forgets a topic some time after it has
+// agreed to delete it; a record that it confirms in between would be gone.
+func (t kafkaTopic) Delete(ctx context.Context) error {
+	err := t.broker.until(ctx, func(ctx context.Context) error {
+		gone, err := t.broker.client.DeleteTopics(ctx, &kafkago.DeleteTopicsRequest{Topics: []string{t.name}})
+		if err == nil {
+			err = gone.Errors[t.name]
+		}
+		if err != nil && !errors.Is(err, kafkago.UnknownTopicOrPartition) {
+			return err
+		}
+		_, err = t.broker.leaders(ctx, t.name)
+		if errors.Is(err, kafkago.UnknownTopicOrPartition) {
+			return nil
+		}
+		return errors.Join(errors.New("the broker still knows the topic"), err)
+	})
+	if err != nil {
+		return fmt.Errorf("delete topic %s: %w", t.name, err)
+	}
+	return nil
+}
+
+// Make implements [history].
+func (t kafkaTopic) Make(ctx context.Context) error { return t.broker.makeTopic(ctx, t.name) }
 
 // Append implements [history]. The record's key is the subject without the
 // topic's name. The writer tries again when a confirmation is lost, which may

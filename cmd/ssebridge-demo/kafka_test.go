@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -61,6 +64,8 @@ func TestKafkaDemoServesAPageAndLeavesNothingBehind(t *testing.T) {
 		}
 	}
 
+	recreatesTopics(t, pageURL, address)
+
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("run ended with %v, want nil", err)
@@ -73,6 +78,60 @@ func TestKafkaDemoServesAPageAndLeavesNothingBehind(t *testing.T) {
 		t.Fatalf("listen at %s afterwards: %v; the broker is still there", address, err)
 	}
 	_ = l.Close()
+}
+
+// recreatesTopics presses the page's buttons that delete a topic and make it
+// anew: what it holds then begins where the truth says, and nothing is missing.
+func recreatesTopics(t *testing.T, pageURL, address string) {
+	t.Helper()
+	for topic, key := range map[string]string{"host": "cpu", "prices": "ACME"} {
+		var first uint64
+		for life := 2; life <= 3; life++ {
+			if status, text := postJSON(t, pageURL+"/do/recreate", `{"stream":"`+topic+`"}`); status != http.StatusOK {
+				t.Fatalf("recreate %s: status %d, %s", topic, status, text)
+			}
+			var stated statement
+			until(t, "record of "+topic+" in its new life", func() bool {
+				_, text := get(t, pageURL+"/truth")
+				if err := json.Unmarshal([]byte(text), &stated); err != nil {
+					t.Fatal(err)
+				}
+				e := stated.Streams[topic].Subjects[topic+"."+key]
+				return e.Last >= e.First
+			})
+			if got := stated.Streams[topic].Life; got != life {
+				t.Errorf("life of %s: %d, want %d", topic, got, life)
+			}
+			e := stated.Streams[topic].Subjects[topic+"."+key]
+			if e.First <= first {
+				t.Errorf("the life of %s begins at %d after one that began at %d, want that the numbers go on", topic, e.First, first)
+			}
+			first = e.First
+			if r := readFirst(t, address, topic, key); !strings.HasPrefix(string(r.Value), fmt.Sprintf(`{"n":%d,`, first)) || r.Offset > 10 {
+				t.Errorf("first record of %s with key %s: %s at offset %d, want number %d in a new topic", topic, key, r.Value, r.Offset, first)
+			}
+		}
+	}
+}
+
+// postJSON returns the status and the body of the answer.
+func postJSON(t *testing.T, url, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
 }
 
 // readFirst returns the first record of a key.

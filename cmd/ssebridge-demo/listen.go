@@ -16,8 +16,8 @@ const (
 
 // listen listens at addr, or, if that is empty, at fallback or a free port of
 // its host. Only loopback will do: whoever reaches the demo may read this
-// machine's counters. And only IPv4: the page's content security policy must name
-// the bridge, and has no form for IPv6 addresses.
+// machine's counters, and end its bridge. And only IPv4, as everything that is
+// printed and shown names 127.0.0.1.
 func listen(ctx context.Context, addr, fallback string) (net.Listener, error) {
 	chosen := addr
 	if chosen == "" {

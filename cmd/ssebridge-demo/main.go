@@ -3,11 +3,18 @@
 // follows that with the real ssebridge binary as its child process, and serves
 // a page that shows what arrives.
 //
-//	this process ──────────────────────────┐        child process
-//	publisher ─► NATS server (JetStream) ──┼──────► ssebridge ──┐
-//	             streams HOST and PRICES   │                    │ text/event-stream
-//	page server ───────────────────────────┼──► browser ◄───────┘
-//	                                       ┘
+//	this process ──────────────────────────┐         child process
+//	publisher ─► NATS server (JetStream) ──┼───────► ssebridge ───┐
+//	    │        streams HOST and PRICES   │            ▲         │ text/event-stream
+//	    │ truth                            │   kill -9, │ start   │
+//	page server ◄──────────────────────────┼────────────┴─────────┘
+//	    │                                  │
+//	    └──────────────────────────────────┼───────► browser
+//
+// The page is made to break things: it kills the bridge, cuts its own connection,
+// has a stream deleted and made again, and holds what arrives against what the
+// publisher states. Its events come through the page server, which can cut the
+// connection of one tab; other programs go to the bridge itself.
 //
 // With -kafka the broker is a real Kafka instead, another child process, with
 // the topics host and prices. That needs Java, and Maven once to fetch Kafka.
@@ -139,17 +146,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("find an address for the bridge's admin listener: %w", err)
 	}
 	events := &url.URL{Scheme: "http", Host: bridgeAddr, Path: "/events"}
-	handler, err := page(events, b.Kind())
+	inspector := "http://" + adminAddr + "/inspector/"
+	truth := newTruth()
+	bridge := newChild(binary, bridgeEnv(b, bridgeAddr, adminAddr, origins(pageListener.Addr())), stderr, log, truth.Bridge)
+	hosts, quotes := newSeries("host", host, truth, log), newSeries("prices", prices, truth, log)
+	tabs := newTabs(events)
+	handler, err := page(site{
+		Events: events.String(), Inspector: inspector, Broker: b.Kind(),
+		tabs: tabs, truth: truth,
+		deeds: deeds{bridge: bridge, tabs: tabs, streams: map[string]stream{"host": hosts, "prices": quotes}, log: log}.Handler(),
+	})
 	if err != nil {
 		return err
 	}
-	bridge := newChild(binary, bridgeEnv(b, bridgeAddr, adminAddr, origins(pageListener.Addr())), stderr, log)
 
 	return runAll(ctx,
-		func(ctx context.Context) error { return publishHost(ctx, newSeries(host, log)) },
+		func(ctx context.Context) error { return publishHost(ctx, hosts) },
 		func(ctx context.Context) error {
 			random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-			return publishPrices(ctx, newSeries(prices, log), newMarket(random))
+			return publishPrices(ctx, quotes, newMarket(random))
 		},
 		func(ctx context.Context) error { return servePage(ctx, pageListener, handler) },
 		bridge.Run,
@@ -161,7 +176,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			if err := waitFor(ctx, bridgeAddr); err != nil {
 				return err
 			}
-			if err := welcome(stdout, pageListener.Addr(), events, b.Address(), dir); err != nil {
+			if err := welcome(stdout, pageListener.Addr(), inspector, events, b.Address(), dir); err != nil {
 				return fmt.Errorf("print the address: %w", err)
 			}
 			<-ctx.Done()
@@ -170,19 +185,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 }
 
 // welcome says where to look.
-func welcome(w io.Writer, pageAddr net.Addr, events *url.URL, broker, dir string) error {
+func welcome(w io.Writer, pageAddr net.Addr, inspector string, events *url.URL, broker, dir string) error {
 	_, err := fmt.Fprintf(w, `
-  Open  http://%s  to watch the streams live.
+  Open  http://%[1]s  and try to break it.
+  The bridge's inspector: %[2]s
 
-  Follow them without a browser:
-    curl -N '%s?subject=prices.>'
+  Follow the streams without a browser:
+    curl -N '%[3]s?subject=prices.>'
   Go on exactly where that stopped, with the last id it printed:
-    curl -N -H 'Last-Event-ID: <id>' '%[2]s?subject=prices.>'
+    curl -N -H 'Last-Event-ID: <id>' '%[3]s?subject=prices.>'
 
-  The broker with the streams host and prices is at %s, its data in %s.
+  The broker with the streams host and prices is at %[4]s, its data in %[5]s.
   Ctrl-C ends everything.
 
-`, pageAddr, events, broker, dir)
+`, pageAddr, inspector, events, broker, dir)
 	return err
 }
 

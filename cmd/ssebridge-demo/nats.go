@@ -94,11 +94,10 @@ func (b *natsBroker) Settings() []string {
 
 // Open implements [broker].
 func (b *natsBroker) Open(ctx context.Context, name string) (history, error) {
-	stream, err := b.Stream(ctx, name)
-	if err != nil {
+	if _, err := b.Stream(ctx, name); err != nil {
 		return nil, err
 	}
-	return natsStream{b.js, stream}, nil
+	return natsStream{b, name}, nil
 }
 
 // Watch implements [broker]. The server ends only by Close.
@@ -111,7 +110,7 @@ func (b *natsBroker) Watch(ctx context.Context) error {
 // earlier run has left in the same directory.
 func (b *natsBroker) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        strings.ToUpper(name),
+		Name:        streamOf(name),
 		Subjects:    []string{name + ".>"},
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardOld,
@@ -125,29 +124,68 @@ func (b *natsBroker) Stream(ctx context.Context, name string) (jetstream.Stream,
 	return stream, nil
 }
 
+// streamOf is the name that JetStream has for a stream.
+func streamOf(name string) string { return strings.ToUpper(name) }
+
 // natsStream is the history of a JetStream stream.
 type natsStream struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
+	broker *natsBroker
+	name   string
 }
 
 // Append implements [history]. A record that was stored while its confirmation
 // got lost is not stored again, because its id repeats.
 func (s natsStream) Append(ctx context.Context, subject string, number uint64, data []byte) error {
-	_, err := s.js.Publish(ctx, subject, data, jetstream.WithMsgID(subject+"/"+strconv.FormatUint(number, 10)))
+	_, err := s.broker.js.Publish(ctx, subject, data, jetstream.WithMsgID(subject+"/"+strconv.FormatUint(number, 10)))
 	return err
 }
 
-// Last implements [history].
-func (s natsStream) Last(ctx context.Context, subject string) ([]byte, error) {
-	msg, err := s.stream.GetLastMsgForSubject(ctx, subject)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("read last record of %s: %w", subject, err)
+// Ends implements [history].
+func (s natsStream) Ends(ctx context.Context, subject string) (first, last []byte, err error) {
+	stream, err := s.broker.js.Stream(ctx, streamOf(s.name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the ends of %s: %w", subject, err)
 	}
-	return msg.Data, nil
+	newest, err := stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read last record of %s: %w", subject, err)
+	}
+	oldest, err := stream.GetMsg(ctx, 0, jetstream.WithGetMsgSubject(subject))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read first record of %s: %w", subject, err)
+	}
+	return oldest.Data, newest.Data, nil
+}
+
+// Delete implements [history].
+func (s natsStream) Delete(ctx context.Context) error {
+	err := s.broker.js.DeleteStream(ctx, streamOf(s.name))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// makePause is between two attempts to make a stream.
+const makePause = 50 * time.Millisecond
+
+// Make implements [history]. The server removes the files of a deleted stream
+// after it has said that the stream is gone, and cannot make it until then.
+func (s natsStream) Make(ctx context.Context) error {
+	for {
+		_, err := s.broker.Stream(ctx, s.name)
+		if api, ok := errors.AsType[*jetstream.APIError](err); !ok || api.ErrorCode != jetstream.ErrorCode(server.JSStreamCreateErrF) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(makePause):
+		}
+	}
 }
 
 // Close ends the connection and the server, and waits until it is gone.

@@ -4,15 +4,20 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
+	"os"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 func servedPage(t *testing.T) http.Handler {
 	t.Helper()
-	handler, err := page(&url.URL{Scheme: "http", Host: "127.0.0.1:8480", Path: "/events"}, "JetStream")
+	handler, err := page(site{
+		Events: "http://127.0.0.1:8480/events", Inspector: "http://127.0.0.1:8481/inspector/", Broker: "JetStream",
+		tabs: http.NotFoundHandler(), truth: newTruth(), deeds: http.NotFoundHandler(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,20 +27,22 @@ func servedPage(t *testing.T) http.Handler {
 // serve returns the answer to GET path.
 func serve(handler http.Handler, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+	r := httptest.NewRequest(http.MethodGet, path, http.NoBody)
+	r.Host = "localhost:8400"
+	handler.ServeHTTP(w, r)
 	return w
 }
 
 // Records are other people's text. Even if one became markup, the page could
-// neither run it nor send anything anywhere but to the bridge.
-func TestPageAllowsOnlyItselfAndTheBridge(t *testing.T) {
+// neither run it nor send anything elsewhere.
+func TestPageAllowsOnlyItself(t *testing.T) {
 	handler := servedPage(t)
 	for _, path := range []string{"/", "/?subject=host.cpu", "/app.js", "/style.css", "/nothing"} {
 		res := serve(handler, path)
 		policy := res.Header().Get("Content-Security-Policy")
 		for _, want := range []string{
 			"default-src 'none'", "script-src 'self'", "style-src 'self'",
-			"connect-src http://127.0.0.1:8480;", "base-uri 'none'", "frame-ancestors 'none'",
+			"connect-src 'self';", "base-uri 'none'", "frame-ancestors 'none'",
 		} {
 			if !strings.Contains(policy, want) {
 				t.Errorf("%s: policy %q, want %s in it", path, policy, want)
@@ -55,22 +62,49 @@ func TestPageAllowsOnlyItselfAndTheBridge(t *testing.T) {
 func TestPageServesItsFilesOnly(t *testing.T) {
 	handler := servedPage(t)
 	for path, want := range map[string]string{
-		"/":              "text/html; charset=utf-8",
-		"/app.js":        "text/javascript; charset=utf-8",
-		"/continuity.js": "text/javascript; charset=utf-8",
-		"/follow.js":     "text/javascript; charset=utf-8",
-		"/style.css":     "text/css; charset=utf-8",
-		"/favicon.svg":   "image/svg+xml",
+		"/":                 "text/html; charset=utf-8",
+		"/app.js":           "text/javascript; charset=utf-8",
+		"/charts.js":        "text/javascript; charset=utf-8",
+		"/continuity.js":    "text/javascript; charset=utf-8",
+		"/follow.js":        "text/javascript; charset=utf-8",
+		"/journal.js":       "text/javascript; charset=utf-8",
+		"/ticker.js":        "text/javascript; charset=utf-8",
+		"/style.css":        "text/css; charset=utf-8",
+		"/look/look.css":    "text/css; charset=utf-8",
+		"/look/chart.js":    "text/javascript; charset=utf-8",
+		"/look/favicon.svg": "image/svg+xml",
+		"/truth":            "application/json",
 	} {
 		res := serve(handler, path)
 		if got := res.Header().Get("Content-Type"); res.Code != http.StatusOK || got != want {
 			t.Errorf("%s: status %d, type %q; want 200, %q", path, res.Code, got, want)
 		}
 	}
-	for _, path := range []string{"/index.html", "/static/", "/static/app.js", "/page.go"} {
+	for _, path := range []string{"/index.html", "/static/", "/static/app.js", "/page.go", "/look/", "/look/index.html"} {
 		res := serve(handler, path)
 		if res.Code != http.StatusNotFound {
 			t.Errorf("%s: status %d, want 404", path, res.Code)
+		}
+	}
+}
+
+// A site elsewhere can have its own name resolved to 127.0.0.1, and then its
+// pages would read and press what is here.
+func TestPageAnswersToNamesOfThisMachineOnly(t *testing.T) {
+	handler := servedPage(t)
+	for host, want := range map[string]int{
+		"127.0.0.1:8400": http.StatusOK, "localhost:8400": http.StatusOK, "localhost": http.StatusOK, "127.0.0.2": http.StatusOK,
+		"evil.example:8400": http.StatusForbidden, "localhost.evil.example": http.StatusForbidden,
+		"192.0.2.1:8400": http.StatusForbidden, "": http.StatusForbidden,
+	} {
+		for _, path := range []string{"/", "/truth"} {
+			r := httptest.NewRequest(http.MethodGet, path, http.NoBody)
+			r.Host = host
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s of host %q: status %d, want %d", path, host, w.Code, want)
+			}
 		}
 	}
 }
@@ -98,5 +132,25 @@ func TestPageNeedsNothingFromElsewhere(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the page says of itself, and what it says of each outage, is worked out by
+// two modules that need no browser. Their tests are JavaScript.
+func TestPageJudgesRight(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if slices.Contains(strings.Split(os.Getenv("SSEBRIDGE_TEST_REQUIRE"), ","), "browser") {
+			t.Fatal("node is not installed")
+		}
+		t.Skip("node is not installed: to run this, install Node 18 or later, such as Debian's nodejs")
+	}
+	cmd := exec.CommandContext(t.Context(), node, "--test", "continuity.test.mjs", "journal.test.mjs")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("node --test: %v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "# fail 0") || strings.Contains(string(out), "# pass 0") {
+		t.Errorf("node --test ran nothing:\n%s", out)
 	}
 }

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -53,7 +56,8 @@ func TestNumbersHaveNoHoleOverRestarts(t *testing.T) {
 	published := 0
 	for run := range 2 {
 		b, stream := openPrices(t, dir)
-		s := newSeries(natsStream{b.js, stream}, discard())
+		truth := newTruth()
+		s := newSeries("prices", natsStream{b, "prices"}, truth, discard())
 		m := newMarket(rand.New(rand.NewPCG(1, 2)))
 		for _, symbol := range m.Symbols() {
 			if _, err := s.Open(t.Context(), priceSubject(symbol)); err != nil {
@@ -70,6 +74,9 @@ func TestNumbersHaveNoHoleOverRestarts(t *testing.T) {
 		}
 		found := 0
 		for subject, numbers := range numbersIn(t, stream) {
+			if got, want := *truth.now.Streams["prices"].Subjects[subject], (extent{1, uint64(len(numbers))}); got != want {
+				t.Errorf("run %d: the truth states %+v of %s, want %+v", run, got, subject, want)
+			}
 			for i, n := range numbers {
 				if n != uint64(i+1) {
 					t.Errorf("run %d: %s has the numbers %v, want 1, 2, 3 and so on", run, subject, numbers)
@@ -90,7 +97,7 @@ func TestNumbersHaveNoHoleOverRestarts(t *testing.T) {
 // stored, its number must not be skipped.
 func TestANumberIsStoredOnce(t *testing.T) {
 	b, stream := openPrices(t, t.TempDir())
-	s := newSeries(natsStream{b.js, stream}, discard())
+	s := newSeries("prices", natsStream{b, "prices"}, newTruth(), discard())
 	encode := func(number uint64) []byte { return quote{Number: number}.encode() }
 
 	lost, cancel := context.WithCancel(t.Context())
@@ -104,6 +111,83 @@ func TestANumberIsStoredOnce(t *testing.T) {
 	got := numbersIn(t, stream)["prices.A"]
 	if len(got) != 2 || got[0] != 1 || got[1] != 2 {
 		t.Errorf("stored numbers %v, want 1 and 2", got)
+	}
+}
+
+// A stream that is made again is empty, and its numbers go on: neither is one
+// left out, which would look like a loss, nor does one come again.
+func TestNumbersGoOnInAStreamThatIsMadeAgain(t *testing.T) {
+	b, stream := openPrices(t, t.TempDir())
+	truth := newTruth()
+	s := newSeries("prices", natsStream{b, "prices"}, truth, discard())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- publishPrices(ctx, s, newMarket(rand.New(rand.NewPCG(5, 6)))) }()
+	life := func() (uint64, uint64) { // of ACME, whose turn is the first
+		a := truthOf(t, truth).Streams["prices"]
+		if a == nil || a.Subjects["prices.ACME"] == nil {
+			return 0, 0
+		}
+		e := a.Subjects["prices.ACME"]
+		return e.First, e.Last
+	}
+	until(t, "a record", func() bool { _, last := life(); return last > 0 })
+	for range 3 {
+		if err := s.Recreate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "a record of the new life", func() bool { first, last := life(); return last >= first })
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := truthOf(t, truth).Streams["prices"].Life; got != 4 {
+		t.Errorf("life %d, want 4", got)
+	}
+	numbers := numbersIn(t, stream)
+	for subject, e := range truthOf(t, truth).Streams["prices"].Subjects {
+		var want []uint64
+		for n := e.First; n <= e.Last; n++ {
+			want = append(want, n)
+		}
+		if !slices.Equal(numbers[subject], want) {
+			t.Errorf("%s holds %v, want %v", subject, numbers[subject], want)
+		}
+	}
+	if first, _ := life(); first < 2 {
+		t.Errorf("the life of ACME begins at %d, want that the numbers go on", first)
+	}
+}
+
+// While it is not known whether a record is stored, its number will be used
+// again: in the next life it would be a double of the publisher's own.
+func TestNoStreamIsMadeAgainOverAnUnconfirmedRecord(t *testing.T) {
+	b, _ := openPrices(t, t.TempDir())
+	s := newSeries("prices", natsStream{b, "prices"}, newTruth(), discard())
+	encode := func(number uint64) []byte { return quote{Number: number}.encode() }
+	lost, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Publish(lost, "prices.A", encode)
+	if err := s.recreate(t.Context()); !errors.Is(err, errUnconfirmed) {
+		t.Errorf("recreate after a record without confirmation: %v, want %v", err, errUnconfirmed)
+	}
+	s.Publish(t.Context(), "prices.A", encode)
+	if err := s.recreate(t.Context()); err != nil {
+		t.Errorf("recreate after a confirmed record: %v", err)
+	}
+}
+
+// until waits until something holds.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	for tick := time.Tick(5 * time.Millisecond); !holds(); {
+		select {
+		case <-tick:
+		case <-timeout:
+			t.Fatalf("no %s within %s", what, patience)
+		}
 	}
 }
 

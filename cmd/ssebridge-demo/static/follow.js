@@ -10,17 +10,18 @@ const CONTROL = [
 const FIRST_BACKOFF = 500; // ms
 const MAX_BACKOFF = 10_000;
 
-// Follower follows one address.
+// Follower follows one address. Without an event id it begins at start, as the
+// bridge understands it: "1m" for a minute ago, "" for what comes next.
 //
 //   connecting ──► live ──► reconnecting ──► live …
-//   any ─ pause ─► paused ─ resume ─► connecting
 //   any ─ the bridge refuses the request ─► ended ─ open ─► connecting
 //
 // onEvent gets every event, the bridge's own too: {name, id, data}, data as
 // text. onState gets each change: (state, reason).
 export class Follower {
-  constructor(address, { onEvent, onState }) {
+  constructor(address, { start = "", onEvent, onState }) {
     this.address = address;
+    this.start = start;
     this.onEvent = onEvent;
     this.onState = onState;
     this.patterns = [];
@@ -39,21 +40,11 @@ export class Follower {
     this.#connect("connecting");
   }
 
-  // pause disconnects. Nothing is lost: the broker keeps the events, and resume
-  // goes on at the last event id.
-  pause() {
-    this.#disconnect();
-    this.onState("paused", "");
-  }
-
-  resume() {
-    this.open(this.patterns);
-  }
-
   get url() {
-    const url = new URL(this.address);
+    const url = new URL(this.address, location.href);
     for (const pattern of this.patterns) url.searchParams.append("subject", pattern);
     url.searchParams.set("format", "envelope");
+    if (this.start !== "") url.searchParams.set("start", this.start);
     // EventSource cannot send a header of ours; when it reconnects by itself it
     // sends the newer id as Last-Event-ID, which the bridge prefers.
     if (this.lastID !== "") url.searchParams.set("lastEventId", this.lastID);

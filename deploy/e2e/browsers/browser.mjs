@@ -31,7 +31,7 @@ async function newPage() {
     window.seen = [];
     new MutationObserver((changes) => {
       for (const change of changes) {
-        for (const node of change.addedNodes) {
+        for (const node of [...change.addedNodes].reverse()) { // the newest stands first
           if (node.nodeName !== "LI" || !node.querySelector(".payload")) continue;
           const { name, id, subject, seq } = node.dataset;
           window.seen.push({ name, id, subject, seq: Number(seq ?? 0), text: node.querySelector(".payload").textContent });
@@ -43,6 +43,16 @@ async function newPage() {
     document.addEventListener("inspector-event", ({ detail: { name, id, stream, subject, partition, offset, data } }) => {
       window.told.push({ name, id, stream, subject, partition, offset: Number(offset ?? -1), text: data });
     });
+    // What tests spoil to see whether the page notices: spoil decides for each
+    // record how often the page gets it.
+    window.spoil = () => 1;
+    const listen = EventSource.prototype.addEventListener;
+    EventSource.prototype.addEventListener = function (type, listener, ...options) {
+      if (type !== "message") return listen.call(this, type, listener, ...options);
+      return listen.call(this, type, (event) => {
+        for (let times = window.spoil(event.data); times > 0; times--) listener(event);
+      }, ...options);
+    };
     // Errors of the page's own code, not those of the network.
     window.problems = [];
     window.addEventListener("error", (event) => window.problems.push(event.message));
@@ -115,7 +125,7 @@ const commands = {
   },
   rows: ({ from }) => page.evaluate((from) => window.seen.slice(from), from),
   problems: () => page.evaluate(() => window.problems),
-  screenshot: ({ path }) => page.screenshot({ path }).then(() => null),
+  screenshot: ({ path, fullPage = false }) => page.screenshot({ path, fullPage }).then(() => null),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

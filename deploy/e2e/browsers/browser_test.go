@@ -220,6 +220,16 @@ func (b *browser) Problems() []string {
 	return problems
 }
 
+// Look puts the page into light or dark, on a screen of this size.
+func (b *browser) Look(theme string, width, height int) {
+	b.t.Helper()
+	b.do(nil, "size", map[string]any{"width": width, "height": height})
+	// Firefox cannot be told what the system prefers; the page can insist.
+	if problem := b.ask(nil, "scheme", map[string]any{"scheme": theme}); problem != "" {
+		b.Evaluate(nil, "document.documentElement.dataset.theme = "+quote(theme))
+	}
+}
+
 // photograph keeps a picture of the page, if there still is one.
 func (b *browser) photograph() {
 	dir, err := os.MkdirTemp("", "ssebridge-e2e-")
