@@ -7,8 +7,8 @@ import "time"
 type Batch struct {
 	Units   [][]byte
 	Records int // units that carry a record
-	// Received is when this replica got the oldest of the records that it has read
-	// live; zero if there are none.
+	// Received is when this replica got the oldest of the records, if they are
+	// shared by a group; zero for those of a client that catches up.
 	Received time.Time
 	// Traces are of the records whose producers were sampled. Whoever writes the
 	// batch tells them so ([RecordTrace.Delivered]).

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +22,7 @@ const (
 	DefaultTraceDeliveries = 16
 	// processHold is how long the process span of a record stays open for
 	// deliveries to be counted on it. It ends with the last of them.
-	processHold = 2 * time.Second
+	processHold = 5 * time.Second
 	// maxOpenTraces bounds the process spans that a stream has open; the oldest ends
 	// when one more begins.
 	maxOpenTraces = 1024
@@ -224,7 +226,7 @@ func (t *tracing) attributes(operation string, more ...attribute.KeyValue) []att
 // ofRecord are the attributes that tell which record a span is about.
 func (t *tracing) ofRecord(r *Record) []attribute.KeyValue {
 	list := []attribute.KeyValue{
-		semconv.MessagingDestinationName(r.Origin),
+		semconv.MessagingDestinationName(SpanText(r.Origin)),
 		semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
 		semconv.MessagingMessageBodySize(len(r.Data)),
 	}
@@ -350,13 +352,28 @@ func (t *tracing) again(r *Record) *RecordTrace {
 	return &RecordTrace{tracing: t, producer: sc}
 }
 
-// Delivered notes that the record was written to a client whose request has the
-// span request (not valid: it has none), from begun to ended. The first of them
-// get spans of their own.
-func (rt *RecordTrace) Delivered(request trace.SpanContext, begun, ended time.Time) {
+// RequestTrace is the trace that a client's request belongs to. The zero value is
+// that of a client that is not traced.
+type RequestTrace struct {
+	Span  trace.SpanContext // of the request
+	Began time.Time
+}
+
+// openingFor bounds how long what a client causes belongs to the trace of its
+// request. Connections last for days; traces must not.
+const openingFor = time.Minute
+
+// Opening reports whether what the client causes now belongs to the trace of its
+// request. Later it is linked to that.
+func (r RequestTrace) Opening() bool { return time.Since(r.Began) < openingFor }
+
+// Delivered notes that the record was written to a client, from begun to ended.
+// The first of them get spans of their own.
+func (rt *RecordTrace) Delivered(r RequestTrace, begun, ended time.Time) {
 	if rt == nil {
 		return
 	}
+	begun = later(begun, ended.Add(-LongestSpan))
 	rt.mu.Lock()
 	parent := rt.parent
 	if rt.process != nil {
@@ -372,13 +389,14 @@ func (rt *RecordTrace) Delivered(request trace.SpanContext, begun, ended time.Ti
 	}
 	ctx := context.Background()
 	links := []trace.Link{{SpanContext: rt.producer}}
-	if parent.IsValid() {
+	switch {
+	case !parent.IsValid() && r.Span.IsSampled() && r.Opening():
+		ctx = trace.ContextWithSpanContext(ctx, r.Span) // a replay is the request's doing
+	case r.Span.IsValid():
 		ctx = trace.ContextWithSpanContext(ctx, parent)
-		if request.IsValid() {
-			links = append(links, trace.Link{SpanContext: request})
-		}
-	} else if request.IsSampled() {
-		ctx = trace.ContextWithSpanContext(ctx, request) // a replay is the request's doing
+		links = append(links, trace.Link{SpanContext: r.Span})
+	default:
+		ctx = trace.ContextWithSpanContext(ctx, parent)
 	}
 	_, span := t.opt.Tracer.Start(ctx, "deliver "+t.stream,
 		trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(begun), trace.WithLinks(links...),
@@ -398,7 +416,7 @@ func (s *Stream) StartSpan(ctx context.Context, operation string, opts ...trace.
 	all := append([]trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes(operation)...),
 	}, opts...)
-	return bounded(t.opt.Tracer.Start(ctx, operation+" "+s.name, all...))
+	return Bounded(t.opt.Tracer.Start(ctx, operation+" "+s.name, all...))
 }
 
 // tailKey is the key of the [Stream] whose [Tailer] a context is for.
@@ -422,16 +440,29 @@ func StartSpan(ctx context.Context, question string, attributes ...attribute.Key
 	if !parent.IsRecording() {
 		return ctx, noop.Span{}
 	}
-	return bounded(parent.TracerProvider().Tracer(TracerName).Start(ctx, question,
+	return Bounded(parent.TracerProvider().Tracer(TracerName).Start(ctx, question,
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...)))
 }
 
-// EndSpan ends a span, as failed if there is an error.
+// EndSpan ends a span, as failed if there is an error. A question that nobody
+// waits for any more has not failed.
 func EndSpan(span trace.Span, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+	if err != nil && !errors.Is(err, context.Canceled) {
+		span.SetStatus(codes.Error, SpanText(err.Error()))
 	}
 	span.End()
+}
+
+// spanTextBytes bounds what a span quotes.
+const spanTextBytes = 256
+
+// SpanText makes text that strangers choose fit for a span: UTF-8, without which
+// an exporter drops everything that it would send along, and not too much of it.
+func SpanText(text string) string {
+	if len(text) > spanTextBytes {
+		text = text[:spanTextBytes] + "…"
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
 }
 
 // LongestSpan is how long a span of the bridge lasts at most. What takes longer,
@@ -450,7 +481,9 @@ func (b boundedSpan) End(opts ...trace.SpanEndOption) {
 	b.Span.End(opts...)
 }
 
-func bounded(ctx context.Context, span trace.Span) (context.Context, trace.Span) {
+// Bounded lets a span end by itself within [LongestSpan]. It is for spans that are
+// begun elsewhere.
+func Bounded(ctx context.Context, span trace.Span) (context.Context, trace.Span) {
 	if !span.IsRecording() {
 		return ctx, span
 	}
@@ -462,6 +495,13 @@ func bounded(ctx context.Context, span trace.Span) (context.Context, trace.Span)
 
 // TracerName is the instrumentation scope of all spans and metrics of the bridge.
 const TracerName = "github.com/ssebridge/ssebridge"
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
 
 // Producer returns the trace context of the record's producer; it is not valid
 // where nothing is traced.

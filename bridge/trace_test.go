@@ -2,12 +2,14 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -83,8 +85,9 @@ func (r *traceRig) want(want ...string) {
 	}
 }
 
-func requestSpan() trace.SpanContext {
-	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
+// request is that of a client that came just now.
+func request() RequestTrace {
+	return RequestTrace{trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled}), time.Now()}
 }
 
 // Who follows one order from the shop to the browser finds the bridge by the
@@ -98,7 +101,7 @@ func TestRecordIsTracedFromProducerToDeliveries(t *testing.T) {
 		at := time.Now()
 		time.Sleep(100 * time.Millisecond)
 		for range 5 {
-			entries[0].Trace.Delivered(requestSpan(), at, time.Now())
+			entries[0].Trace.Delivered(request(), at, time.Now())
 		}
 		time.Sleep(processHold + time.Millisecond)
 		r.want("deliver s < process s +producer +other", "deliver s < process s +producer +other",
@@ -145,7 +148,7 @@ func TestNoSpansWithoutASampledProducer(t *testing.T) {
 			c := r.level(r.join(Filter{}, "s"))
 			r.publish("a", headers...)
 			entries, _ := c.Take(nil, 1<<20)
-			entries[0].Trace.Delivered(requestSpan(), time.Now(), time.Now())
+			entries[0].Trace.Delivered(request(), time.Now(), time.Now())
 			r.want()
 		})
 	}
@@ -199,11 +202,20 @@ func TestReplayedRecordsHaveDeliverySpans(t *testing.T) {
 	recs := []Record{{Origin: "a", Headers: []Header{{"traceparent", []byte(sampledParent)}}}, {Origin: "a"}}
 	r.stream.Prepare(recs)
 	for range 2 {
-		recs[0].Trace.Delivered(requestSpan(), time.Now(), time.Now())
+		recs[0].Trace.Delivered(request(), time.Now(), time.Now())
 	}
-	recs[1].Trace.Delivered(requestSpan(), time.Now(), time.Now())
+	recs[1].Trace.Delivered(request(), time.Now(), time.Now())
 	r.want("deliver s < - +producer")
-	if got := r.recorder.Ended()[0].Parent(); got.SpanID() != requestSpan().SpanID() {
+	old := request()
+	old.Began = old.Began.Add(-openingFor)
+	again := []Record{{Origin: "a", Headers: recs[0].Headers}}
+	r.stream.Prepare(again)
+	again[0].Trace.Delivered(old, time.Now().Add(-time.Hour), time.Now())
+	last := r.recorder.Ended()[1]
+	if last.Parent().IsValid() || len(last.Links()) != 2 || last.EndTime().Sub(last.StartTime()) > LongestSpan {
+		t.Errorf("a delivery long after the request has the parent %v and %d links, and lasts %s", last.Parent(), len(last.Links()), last.EndTime().Sub(last.StartTime()))
+	}
+	if got := r.recorder.Ended()[0].Parent(); got.SpanID() != request().Span.SpanID() {
 		t.Errorf("its parent is %v, want the request", got)
 	}
 }
@@ -240,13 +252,38 @@ func TestTracingAllocatesNothingWhereNothingIsTraced(t *testing.T) {
 	for name, f := range map[string]func(){
 		"off":          func() { (*tracing)(nil).begin(sampled, now).End(); (*tracing)(nil).hold(sampled) },
 		"not sampled":  func() { on.begin(recs, now).End(); on.hold(recs) },
-		"not traced":   func() { (*RecordTrace)(nil).Delivered(trace.SpanContext{}, now, now) },
+		"not traced":   func() { (*RecordTrace)(nil).Delivered(RequestTrace{}, now, now) },
 		"replayed":     func() { (*tracing)(nil).again(&sampled[0]); on.again(&recs[0]) },
 		"no operation": func() { _, span := StartSpan(context.Background(), "Fetch"); EndSpan(span, nil) },
 	} {
 		if got := testing.AllocsPerRun(100, f); got != 0 {
 			t.Errorf("%s: %v allocations, want none", name, got)
 		}
+	}
+}
+
+// One byte that is not UTF-8 would make an exporter drop all that it would send
+// along.
+func TestSpansHoldNothingButUTF8(t *testing.T) {
+	r := newTraceRig(t, TraceOptions{})
+	r.join(Filter{}, "s")
+	r.publish("a\xff"+strings.Repeat("x", 10_000), "traceparent", sampledParent)
+	_, span := r.stream.StartSpan(t.Context(), "verify")
+	EndSpan(span, errors.New("no\xff"+strings.Repeat("x", 10_000)))
+	r.stream.trace.endAll()
+	for _, s := range r.recorder.Ended() {
+		texts := []string{s.Status().Description}
+		for _, kv := range s.Attributes() {
+			texts = append(texts, kv.Value.String())
+		}
+		for _, text := range texts {
+			if !utf8.ValidString(text) || len(text) > 300 {
+				t.Errorf("%s has a text of %d bytes: %.40q", s.Name(), len(text), text)
+			}
+		}
+	}
+	if got := len(r.recorder.Ended()); got != 3 {
+		t.Errorf("%d spans, want 3", got)
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -133,11 +131,11 @@ type At struct {
 // Chunk returns the chunk of a partition that is authoritative for offset, or,
 // when the log now begins behind it, the first one there is: then its From is
 // above offset. It is shared and must not be changed. Offset must be below the
-// stream's live position.
+// stream's live position. by is whose doing a read is.
 //
 // It returns bridge.ErrHistoryChanged when the stream is no longer what at says,
 // and otherwise the errors of the source.
-func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*bridge.Chunk, error) {
+func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*bridge.Chunk, error) {
 	key := runKey{at.Incarnation, partition, at.Epoch, offset / c.runOffsets}
 	joined := false
 	for {
@@ -167,7 +165,7 @@ func (c *Cache) Chunk(ctx context.Context, s *bridge.Stream, partition int32, of
 			return ch, nil
 		}
 		if r.flight == nil {
-			c.begin(ctx, r, at)
+			c.begin(by, r, at)
 		} else if !joined {
 			c.stats.Shared++
 			sr.stats.Shared++
@@ -217,9 +215,9 @@ func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
 	return nil
 }
 
-// begin starts the read that follows the run's chunks, for the client whose
-// request's span is in ctx. The caller holds mu.
-func (c *Cache) begin(ctx context.Context, r *run, at At) {
+// begin starts the read that follows the run's chunks, for the client of a
+// request. The caller holds mu.
+func (c *Cache) begin(by bridge.RequestTrace, r *run, at At) {
 	flight := make(chan struct{})
 	r.flight, r.err = flight, nil
 	from := r.key.index * c.runOffsets
@@ -227,9 +225,8 @@ func (c *Cache) begin(ctx context.Context, r *run, at At) {
 		from = r.chunks[n-1].End
 	}
 	slots := c.of(r.stream).slots
-	request := trace.SpanContextFromContext(ctx)
 	c.reading.Go(func() {
-		ch, err := c.read(request, r, from, at, slots)
+		ch, err := c.read(by, r, from, at, slots)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer close(flight)
@@ -244,10 +241,9 @@ func (c *Cache) begin(ctx context.Context, r *run, at At) {
 }
 
 // read asks the source for what follows from, up to the run's end or the live
-// position. The span of the read belongs to the request of the client that asked
-// first.
-func (c *Cache) read(request trace.SpanContext, r *run, from bridge.Offset, at At, slots chan struct{}) (chunk *bridge.Chunk, err error) {
-	ctx, cancel := context.WithTimeoutCause(trace.ContextWithSpanContext(c.ctx, request), readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
+// position. The span of the read is the doing of the client that asked first.
+func (c *Cache) read(by bridge.RequestTrace, r *run, from bridge.Offset, at At, slots chan struct{}) (chunk *bridge.Chunk, err error) {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
 	defer cancel()
 	select {
 	case slots <- struct{}{}:
@@ -263,7 +259,7 @@ func (c *Cache) read(request trace.SpanContext, r *run, from bridge.Offset, at A
 	if limit <= from {
 		return nil, bridge.ErrHistoryChanged
 	}
-	ctx, span := r.stream.StartSpan(ctx, "read")
+	ctx, span := startSpan(ctx, by, r.stream, "read")
 	defer func() { endRead(span, r.key.partition, from, chunk, err) }()
 	ch, err := r.stream.Source().ReadChunk(ctx, bridge.ChunkQuery{
 		Partition: r.key.partition, From: from, Limit: limit, MaxBytes: chunkBytes, Incarnation: at.Incarnation,

@@ -300,7 +300,7 @@ func (c *catchUp) known(s *bridge.Stream, generation uint64, st *streamState) br
 			return 0, false
 		}
 		at := At{generation, incarnation, c.f.replay.cache.epoch(s, partition)}
-		ch, err := c.f.replay.cache.Chunk(ctx, s, partition, offset+1, at)
+		ch, err := c.f.replay.cache.Chunk(ctx, c.f.request, s, partition, offset+1, at)
 		if err != nil || offset+1 < ch.From {
 			return 0, false
 		}
@@ -480,7 +480,7 @@ func (c *catchUp) insist(ctx context.Context, s *bridge.Stream, operation string
 		asking, cancel := context.WithTimeout(ctx, readTimeout)
 		span := trace.Span(nooptrace.Span{})
 		if operation != "" && try&(try-1) == 0 { // 1, 2, 4, 8 …
-			asking, span = c.startSpan(asking, s, operation)
+			asking, span = startSpan(asking, c.f.request, s, operation)
 		}
 		err := question(asking)
 		cancel()

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
@@ -40,9 +38,7 @@ type Follower struct {
 	told  bool      // caught-up was sent
 	spoke time.Time // when Next last returned units, or the follower was opened
 
-	request  trace.SpanContext // of the request's span; not valid: it has none
-	opened   time.Time
-	wasLevel bool // at least once
+	request bridge.RequestTrace
 
 	taken []bridge.Entry
 	batch bridge.Batch // scratch
@@ -78,9 +74,6 @@ type result struct {
 // away starts the catch-up from the position f.at.
 func (f *Follower) away() {
 	ctx, stop := context.WithCancelCause(context.Background())
-	if f.opening() {
-		ctx = trace.ContextWithSpanContext(ctx, f.request)
-	}
 	f.stop = stop
 	f.out, f.done = make(chan batch), make(chan struct{})
 	f.mu.Lock()
@@ -134,7 +127,7 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 			if f.end.err != nil {
 				return f.end.last, f.end.err
 			}
-			f.out, f.done, f.wasLevel = nil, nil, true
+			f.out, f.done = nil, nil
 			f.mu.Lock()
 			f.cursor = f.end.cursor
 			f.mu.Unlock()

@@ -14,7 +14,6 @@ import (
 // counts by itself.
 type metrics struct {
 	resumes, gaps, resets metric.Int64Counter
-	registration          metric.Registration
 }
 
 // newMetrics makes the instruments. Their names are valid, so a meter has no
@@ -59,8 +58,7 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 			ms.told(s.Name(), reason, 0)
 		}
 	}
-	var err error
-	ms.registration, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		stats := r.Stats()
 		o.ObserveInt64(catchUps, r.catchUps.Load())
 		o.ObserveInt64(bytes, stats.Bytes)
@@ -94,11 +92,4 @@ func (ms *metrics) told(stream string, reason bridge.Reason, n int64) {
 	}
 	counter.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(
 		attribute.String("stream", stream), attribute.String("reason", string(reason)))))
-}
-
-// close ends the observation.
-func (ms *metrics) close() {
-	if ms.registration != nil {
-		_ = ms.registration.Unregister() // the meter may have ended already
-	}
 }

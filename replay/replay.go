@@ -64,10 +64,7 @@ func New(hub *bridge.Hub, o Options) *Replay {
 }
 
 // Close ends reads that are still under way and waits for them.
-func (r *Replay) Close() {
-	r.metrics.close()
-	r.cache.Close()
-}
+func (r *Replay) Close() { r.cache.Close() }
 
 // Stats returns the counts of this moment.
 func (r *Replay) Stats() Stats {
@@ -83,7 +80,7 @@ func (r *Replay) Open(ctx context.Context, sub bridge.Subscription) *Follower {
 	now := time.Now()
 	f := &Follower{
 		replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: now,
-		request: trace.SpanContextFromContext(ctx), opened: now,
+		request: bridge.RequestTrace{Span: trace.SpanContextFromContext(ctx), Began: now},
 	}
 	if sub.From == nil {
 		f.at = ""

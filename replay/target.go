@@ -90,7 +90,7 @@ func (c *catchUp) mayLeap(i int, partition int32) bool {
 func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (ch *bridge.Chunk, err error) {
 	var changed bool
 	err = c.insist(ctx, s, "", func(ctx context.Context) error { // a read has a span of its own
-		ch, err = c.f.replay.cache.Chunk(ctx, s, partition, offset, at)
+		ch, err = c.f.replay.cache.Chunk(ctx, c.f.request, s, partition, offset, at)
 		if errors.Is(err, bridge.ErrHistoryChanged) || c.group.Generation() != c.target.Generation {
 			changed = true
 			return nil

@@ -14,24 +14,17 @@ import (
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
-// openingFor bounds how long what a client causes belongs to the trace of its
-// request. Connections last for days; traces must not.
-const openingFor = time.Minute
-
-// opening reports whether the client's first catch-up is under way.
-func (f *Follower) opening() bool { return !f.wasLevel && time.Since(f.opened) < openingFor }
-
-// startSpan begins the span of a question about this client. While it opens it
-// belongs to the trace of the client's request; later it is linked to that.
-func (c *catchUp) startSpan(ctx context.Context, s *bridge.Stream, operation string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
-	request := c.f.request
+// startSpan begins the span of something that a client causes. While the client
+// opens it belongs to the trace of its request; later it is linked to that. Who is
+// not sampled causes none.
+func startSpan(ctx context.Context, r bridge.RequestTrace, s *bridge.Stream, operation string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
 	switch {
-	case !request.IsSampled():
+	case !r.Span.IsSampled():
 		return ctx, noop.Span{}
-	case c.f.opening():
-		return s.StartSpan(trace.ContextWithSpanContext(ctx, request), operation, opts...)
+	case r.Opening():
+		return s.StartSpan(trace.ContextWithSpanContext(ctx, r.Span), operation, opts...)
 	}
-	return s.StartSpan(ctx, operation, append(opts, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: request}))...)
+	return s.StartSpan(ctx, operation, append(opts, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: r.Span}))...)
 }
 
 // traceVerdict tells a verdict on the span in ctx.
@@ -60,7 +53,7 @@ func traceVerdict(ctx context.Context, v bridge.Verdict) {
 func (c *catchUp) traceEnd(ctx context.Context) {
 	now := time.Now()
 	took := now.Sub(c.began)
-	_, span := c.startSpan(ctx, c.streams[0], "catch up",
+	_, span := startSpan(ctx, c.f.request, c.streams[0], "catch up",
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithTimestamp(now.Add(-min(took, bridge.LongestSpan))))
 	if span.IsRecording() {
 		names := make([]string, 0, len(c.streams))

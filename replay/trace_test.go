@@ -85,6 +85,8 @@ func TestLaterCatchUpsAreLinkedToTheRequest(t *testing.T) {
 		c.until("caught-up")
 		c.expect(second)
 		recorder.Reset()
+		time.Sleep(time.Hour)
+		c.expect(second, "heartbeat")
 		r.fill("j", 0, 20) // more than the ring holds
 		if got, _ := c.read(2 * second); len(got) != 20 {
 			t.Fatalf("got %q, want 20 records", got)
@@ -92,8 +94,8 @@ func TestLaterCatchUpsAreLinkedToTheRequest(t *testing.T) {
 		if got := named(recorder, true); len(got) > 0 {
 			t.Errorf("%q are in the trace of the request", got)
 		}
-		if got := named(recorder, false); !slices.Contains(got, "verify j") || !slices.Contains(got, "catch up j") {
-			t.Errorf("%q are linked to the request, want the verdict and the catch-up", got)
+		if got := named(recorder, false); !slices.Contains(got, "verify j") || !slices.Contains(got, "catch up j") || !slices.Contains(got, "read j") {
+			t.Errorf("%q are linked to the request, want the verdict, the read and the catch-up", got)
 		}
 	})
 }
@@ -102,7 +104,7 @@ func TestLaterCatchUpsAreLinkedToTheRequest(t *testing.T) {
 func TestUnsampledRequestsAreNotTraced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream, recorder := traced()
-		r := newRig(t, Options{}, bridge.HubOptions{}, stream)
+		r := newRig(t, Options{}, bridge.HubOptions{RingBytes: 600}, stream)
 		r.fill("j", 0, 3)
 		recorder.Reset()
 		sub := bridge.Subscription{Start: all(), Heartbeat: 15 * time.Second, Control: true}
@@ -111,6 +113,10 @@ func TestUnsampledRequestsAreNotTraced(t *testing.T) {
 		t.Cleanup(c.leave)
 		c.until("caught-up")
 		c.expect(second)
+		r.fill("j", 0, 20) // more than the ring holds
+		if got, _ := c.read(2 * second); len(got) != 20 {
+			t.Fatalf("got %q, want 20 records", got)
+		}
 		for _, s := range recorder.Ended() {
 			t.Errorf("span %s", s.Name())
 		}

@@ -199,7 +199,7 @@ func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream strin
 	}
 	out := &response{
 		w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1,
-		metrics: h.metrics, request: trace.SpanFromContext(r.Context()),
+		metrics: h.metrics, request: trace.SpanFromContext(r.Context()), since: time.Now(),
 	}
 	if r.Method == http.MethodHead {
 		out.begin()

@@ -65,7 +65,7 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 	ms := &metrics{
 		opened:  counter("ssebridge.connections.opened", "{connection}", "Connections of clients that were let in."),
 		closed:  counter("ssebridge.connections.closed", "{connection}", "Connections that have ended, by the reason."),
-		refused: counter("ssebridge.requests.refused", "{request}", "Requests that were not let in, by the code that the client was told."),
+		refused: counter("ssebridge.requests.refused", "{request}", "Requests that were answered by a problem or sent away at once, by the code. One that had to wait for that was a connection, too."),
 		writes:  histogram("ssebridge.write.duration", "Time that the writes to clients took."),
 		delays:  histogram("ssebridge.delivery.delay", "Time from the receipt of a live record by this replica to the end of the write to a client, of the oldest in each write."),
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -312,4 +313,47 @@ func TestCountingAWriteAllocatesNothing(t *testing.T) {
 	if got := testing.AllocsPerRun(100, func() { ms.wrote(b, now, now) }); got != 0 {
 		t.Errorf("%v allocations, want none", got)
 	}
+}
+
+// Whoever can send a request could otherwise make the exporter drop all spans: it
+// drops a whole batch for one byte that is not UTF-8.
+func TestSpansOfHostileRequestsCanBeExported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recorder := tracetest.NewSpanRecorder()
+		b := start(t, Options{Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")})
+		c := b.client("/events/%ff%00" + strings.Repeat("x", 5000))
+		c.Header = map[string]string{"user-agent": "a\xff" + strings.Repeat("x", 5000)}
+		b.get(c)
+		synctest.Wait()
+		spans := recorder.Ended()
+		if len(spans) != 1 {
+			t.Fatalf("%d spans, want 1", len(spans))
+		}
+		for _, kv := range spans[0].Attributes() {
+			if text := kv.Value.String(); !utf8.ValidString(text) || len(text) > 300 {
+				t.Errorf("%s has %d bytes: %.40q", kv.Key, len(text), text)
+			}
+		}
+	})
+}
+
+// A client that takes nothing keeps its request's span open no longer than others.
+func TestSpanOfAStalledRequestEndsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recorder := tracetest.NewSpanRecorder()
+		b := start(t, Options{Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test"), WriteTimeout: time.Minute})
+		conn, err := b.listener.dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(conn, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+		f := <-b.opened
+		f.steps <- step{blocks: "data: 1\n\n"}
+		time.Sleep(30 * time.Second)
+		spans := recorder.Ended()
+		if len(spans) != 1 || spans[0].EndTime().Sub(spans[0].StartTime()) > bridge.LongestSpan {
+			t.Errorf("%d spans have ended, want that of the request, within %s", len(spans), bridge.LongestSpan)
+		}
+		_ = conn.Close()
+	})
 }

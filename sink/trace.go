@@ -14,6 +14,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ssebridge/ssebridge/bridge"
 )
 
 // A response lasts for hours or days, and a span that long is seen when it is
@@ -30,24 +32,24 @@ func (h *Handler) startRequest(r *http.Request, route string) (context.Context, 
 	}
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	attributes := []attribute.KeyValue{
-		methodAttribute(r.Method), semconv.URLPath(r.URL.Path), semconv.URLScheme(scheme(r)),
+		methodAttribute(r.Method), semconv.URLPath(bridge.SpanText(r.URL.Path)), semconv.URLScheme(scheme(r)),
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimSuffix(strings.TrimPrefix(r.Proto, "HTTP/"), ".0")),
-		semconv.ClientAddress(host(r.RemoteAddr)), semconv.UserAgentOriginal(r.UserAgent()),
+		semconv.ClientAddress(host(r.RemoteAddr)), semconv.UserAgentOriginal(bridge.SpanText(r.UserAgent())),
 	}
 	if name, port, err := net.SplitHostPort(r.Host); err == nil {
-		attributes = append(attributes, semconv.ServerAddress(name))
+		attributes = append(attributes, semconv.ServerAddress(bridge.SpanText(name)))
 		if n, err := strconv.Atoi(port); err == nil {
 			attributes = append(attributes, semconv.ServerPort(n))
 		}
 	} else {
-		attributes = append(attributes, semconv.ServerAddress(r.Host))
+		attributes = append(attributes, semconv.ServerAddress(bridge.SpanText(r.Host)))
 	}
 	name := knownMethod(r.Method)
 	if route != "" {
 		name += " " + route
 		attributes = append(attributes, semconv.HTTPRoute(route))
 	}
-	return h.opt.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
+	return bridge.Bounded(h.opt.Tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...)))
 }
 
 // endRequest ends the span of a request that was answered by a status. It does

@@ -80,6 +80,7 @@ type response struct {
 	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
 	metrics       *metrics      // of all responses
 	request       trace.Span    // of the request; it ends when the head has left
+	since         time.Time     // when the request came
 
 	mu      sync.Mutex
 	control *http.ResponseController // whose deadlines mu guards
@@ -126,7 +127,7 @@ func (o *response) deliver(b bridge.Batch) error {
 	o.events.Add(countEvents(b.Units))
 	o.metrics.wrote(b, began, ended)
 	for _, t := range b.Traces {
-		t.Delivered(o.request.SpanContext(), began, ended)
+		t.Delivered(bridge.RequestTrace{Span: o.request.SpanContext(), Began: o.since}, began, ended)
 	}
 	return nil
 }

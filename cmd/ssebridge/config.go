@@ -27,7 +27,7 @@ type ProcessConfig struct {
 	HTTPListen  Address `split_words:"true" default:":8480" desc:"address that clients connect to; port 0 takes a free one, which the log tells"`
 	HTTPPath    Path    `split_words:"true" default:"/events" desc:"path of the events; path/{stream} is short for one stream"`
 	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener: probes, and for operators /streams, /clients, /drain and profiles, which /openapi.json describes"`
-	AdminToken  Secret  `split_words:"true" desc:"bearer token for everything but the probes on the admin listener; not set: that is answered only on a loopback address, to requests with a loopback Host"`
+	AdminToken  Secret  `split_words:"true" desc:"bearer token for everything but probes and metrics on the admin listener; not set: that is answered only on a loopback address, to requests with a loopback Host"`
 	Inspector   string  `split_words:"true" default:"admin" choices:"admin|public|off" desc:"where the inspector is served, a page to look at streams with, at /inspector/: admin (the admin listener only), public (the clients' listener too, to everybody who reaches it), or off"`
 	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream has been read once"`
 

@@ -196,30 +196,36 @@ func (e *spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnl
 	return nil // it is told
 }
 
-// changes logs an error when it is another one than before, and when it is over.
+// tellAgain is after how long trouble is told again whose end nobody tells.
+const tellAgain = 10 * time.Minute
+
+// changes logs trouble once, and its end. What exactly is wrong does not matter:
+// the texts of errors have ports in them and differ each time.
 type changes struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	told string // the error that was logged last; "" since all is well
+	mu  sync.Mutex
+	bad time.Time // when trouble was told; zero: all is well
 }
 
 func (c *changes) warn(message string, err error) {
 	c.mu.Lock()
-	same := err.Error() == c.told
-	c.told = err.Error()
+	told := !c.bad.IsZero() && time.Since(c.bad) < tellAgain
+	if !told {
+		c.bad = time.Now()
+	}
 	c.mu.Unlock()
-	if !same {
+	if !told {
 		c.log.Warn(message, "error", err) //nolint:sloglint // the callers' messages are constant
 	}
 }
 
 func (c *changes) good(message string) {
 	c.mu.Lock()
-	was := c.told
-	c.told = ""
+	was := c.bad
+	c.bad = time.Time{}
 	c.mu.Unlock()
-	if was != "" {
+	if !was.IsZero() {
 		c.log.Info(message) //nolint:sloglint // the callers' messages are constant
 	}
 }
