@@ -14,3 +14,18 @@ type Batch struct {
 	// batch tells them so ([RecordTrace.Delivered]).
 	Traces []*RecordTrace
 }
+
+// Scratch is room for batches that clients are given one after the other, so that
+// a client which waits keeps none of its own. It is used by one goroutine.
+type Scratch struct {
+	Batch   Batch
+	Entries []Entry
+	Now     time.Time // when the batch is taken
+}
+
+// Restart empties the batch; its slices are used again.
+func (s *Scratch) Restart() {
+	clear(s.Batch.Traces)
+	clear(s.Batch.Units)
+	s.Batch = Batch{Units: s.Batch.Units[:0], Traces: s.Batch.Traces[:0]}
+}

@@ -272,6 +272,9 @@ func (f *Feed) wakeGroup(g *Group) {
 		close(g.signal)
 		g.signal, g.waited = make(chan struct{}), false
 	}
+	for _, w := range g.watched {
+		w.notify()
+	}
 }
 
 // join returns the group of a filter, holding it once more.

@@ -30,6 +30,7 @@ type Group struct {
 	dropped uint64   // how many were before numbers[0]
 	signal  chan struct{}
 	waited  bool // somebody has taken signal
+	watched []*watch
 	woken   bool // scratch of Feed.records
 }
 
@@ -75,6 +76,25 @@ func (g *Group) Changed() <-chan struct{} {
 	defer g.feed.mu.Unlock()
 	g.waited = true
 	return g.signal
+}
+
+// watch is somebody who wants to be told by a call.
+type watch struct{ notify func() }
+
+// Watch lets notify be called when a channel of Changed would be closed, until
+// stop is called. It is for one watcher of many clients: unlike the channel it
+// costs nothing while it waits. notify is called under a lock of the feed: it must
+// return at once and call nothing of the bridge.
+func (g *Group) Watch(notify func()) (stop func()) {
+	w := &watch{notify}
+	g.feed.mu.Lock()
+	defer g.feed.mu.Unlock()
+	g.watched = append(g.watched, w)
+	return func() {
+		g.feed.mu.Lock()
+		defer g.feed.mu.Unlock()
+		g.watched = slices.DeleteFunc(g.watched, func(other *watch) bool { return other == w })
+	}
 }
 
 // WalkState says how a walk or a cursor stands.

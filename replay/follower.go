@@ -40,13 +40,12 @@ type Follower struct {
 
 	request bridge.RequestTrace
 
-	taken []bridge.Entry
-	batch bridge.Batch // scratch
+	scratch *bridge.Scratch // for Next; nil until it is needed
 
-	out     chan batch    // from the catch-up; nil while level
-	done    chan struct{} // closed when the catch-up has ended; nil while level
-	end     result        // read after done
-	stop    context.CancelCauseFunc
+	out     chan batch              // from the catch-up; nil while level
+	done    chan struct{}           // closed when the catch-up has ended; nil while level
+	end     result                  // read after done
+	stop    context.CancelCauseFunc // of the catch-up; nil while level
 	running sync.WaitGroup
 
 	// What only the client's goroutine changes, it reads without mu.
@@ -90,7 +89,8 @@ func (f *Follower) away() {
 }
 
 // Next returns the next units to write, waiting for them: events and, after
-// Subscription.Heartbeat of silence, a heartbeat or a position.
+// Subscription.Heartbeat of silence, a heartbeat or a position. It returns without
+// any when the client has become level.
 //
 // An error ends the follower: [bridge.ErrNoStream], a limit of the hub's, or a
 // [*bridge.ResetError], which comes together with units that tell the reset.
@@ -111,11 +111,17 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 		var changed <-chan struct{}
 		if f.cursor != nil {
 			changed = f.group.Changed()
-			ok := f.take()
-			if len(f.batch.Units) > 0 {
-				return f.batch, nil
+			if f.scratch == nil {
+				f.scratch = new(bridge.Scratch)
 			}
-			if !ok {
+			state := f.take(f.scratch)
+			if len(f.scratch.Batch.Units) > 0 {
+				return f.scratch.Batch, nil
+			}
+			if state != bridge.AtHead {
+				if state == bridge.Evicted {
+					f.replay.falls.Add(1)
+				}
 				f.away()
 				continue
 			}
@@ -127,12 +133,13 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 			if f.end.err != nil {
 				return f.end.last, f.end.err
 			}
-			f.out, f.done = nil, nil
+			cursor := f.end.cursor
+			f.out, f.done, f.stop, f.end = nil, nil, nil, result{}
 			f.mu.Lock()
-			f.cursor = f.end.cursor
+			f.cursor = cursor
 			f.mu.Unlock()
 			f.replay.handOvers.Add(1)
-			continue
+			return bridge.Batch{}, nil // whoever writes may want to know
 		default:
 		}
 		select {
@@ -141,7 +148,11 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 		case b := <-f.out:
 			return f.give(b), nil
 		case <-silence.C:
-			return f.heartbeat(), nil
+			if f.scratch == nil {
+				f.scratch = new(bridge.Scratch)
+			}
+			f.heartbeat(f.scratch)
+			return f.scratch.Batch, nil
 		case <-ctx.Done():
 			return bridge.Batch{}, context.Cause(ctx)
 		}
@@ -159,44 +170,36 @@ func (f *Follower) give(b batch) bridge.Batch {
 	return b.Batch
 }
 
-// take gathers in f.batch what the group has for a level client. It returns false
-// when the client is not level any more: what comes next left the ring, or is a
-// reset that this client wants answered in another way than its stream's reader
-// did.
-func (f *Follower) take() bool {
-	f.restart()
-	var state bridge.WalkState
-	f.taken, state = f.cursor.Take(f.taken[:0], takeBytes)
+// take gathers in s what the group has for a level client. It returns
+// [bridge.AtHead] if the client is level still, and otherwise why not: what comes
+// next has left the ring, or is in doubt: a reset that this client wants answered
+// in another way than its stream's reader did.
+func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
+	s.Restart()
+	entries, state := f.cursor.Take(s.Entries[:0], takeBytes)
+	s.Entries = entries
 	if state == bridge.Evicted {
-		f.replay.falls.Add(1)
-		return false
+		return state
 	}
-	for i := range f.taken {
-		e := &f.taken[i]
+	for i := range entries {
+		e := &entries[i]
 		if e.Loss != nil && e.Loss.Open && !f.content(f.group.Streams()[e.Stream].OnReset()) {
-			return false
+			return bridge.Doubtful
 		}
-		f.add(e)
+		f.add(&s.Batch, e)
 		f.sent = e.ID()
 	}
-	if len(f.taken) > 0 {
+	if len(entries) > 0 {
 		f.mu.Lock()
 		f.at = f.sent
 		f.mu.Unlock()
 	}
-	clear(f.taken)
-	return true
+	clear(entries)
+	return bridge.AtHead
 }
 
-// restart empties f.batch, whose slices are used again.
-func (f *Follower) restart() {
-	clear(f.batch.Traces)
-	f.batch = bridge.Batch{Units: f.batch.Units[:0], Traces: f.batch.Traces[:0]}
-}
-
-// add adds an entry to f.batch.
-func (f *Follower) add(e *bridge.Entry) {
-	b := &f.batch
+// add adds an entry to a batch.
+func (f *Follower) add(b *bridge.Batch, e *bridge.Entry) {
 	b.Units = append(b.Units, e.Unit)
 	if e.Loss != nil {
 		f.replay.metrics.told(f.group.Streams()[e.Stream].Name(), e.Loss.Reason, 1)
@@ -217,9 +220,9 @@ func (f *Follower) content(readers bridge.OnReset) bool {
 	return readers != bridge.ResetFail && (f.sub.OnReset == "" || f.sub.OnReset == readers)
 }
 
-// heartbeat is a sign of life; if the position moved since the last id, it
-// carries the position.
-func (f *Follower) heartbeat() bridge.Batch {
+// heartbeat puts a sign of life into s; if the position moved since the last id,
+// it carries the position.
+func (f *Follower) heartbeat(s *bridge.Scratch) {
 	f.mu.Lock()
 	f.at = f.position()
 	f.mu.Unlock()
@@ -228,9 +231,8 @@ func (f *Follower) heartbeat() bridge.Batch {
 		ev = bridge.Event{Kind: bridge.PositionEvent, ID: f.at}
 		f.sent = f.at
 	}
-	f.restart()
-	f.batch.Units = append(f.batch.Units, f.sub.Form.Encoder.AppendEvent(nil, ev))
-	return f.batch
+	s.Restart()
+	s.Batch.Units = append(s.Batch.Units, f.sub.Form.Encoder.AppendEvent(nil, ev))
 }
 
 // ID returns the event id of the client's position: all that Next returned is
@@ -241,7 +243,9 @@ func (f *Follower) ID() string { return f.at }
 // Close lets go of everything the follower holds and waits for its goroutine.
 // Nothing but the methods of status.go may be called afterwards.
 func (f *Follower) Close() {
-	f.stop(context.Canceled)
+	if f.stop != nil {
+		f.stop(context.Canceled)
+	}
 	f.running.Wait()
 	f.mu.Lock()
 	f.cursor, f.progress = nil, f.at

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -29,23 +30,40 @@ func (c closing) Error() string { return "closing " + string(c) }
 // errForced ends a client that a drain could not wait for.
 var errForced = errors.New("drain was given up")
 
-// client is one connection that is being served.
+// client is one connection that is being served. Whoever serves it, a goroutine or
+// a shard, has it alone but for what says otherwise.
 type client struct {
 	number uint64 // in the order in which they came
 	since  time.Time
 	who    peer
 	sub    bridge.Subscription
 	out    *response
+	f      Follower // nil until it is opened
 
+	ctx      context.Context // a field, as the client outlives every call that serves it
 	stop     context.CancelCauseFunc
+	age      *time.Timer // ends it; nil: never
 	closing  atomic.Bool // it is told, or will be at the next event boundary
 	follower atomic.Pointer[Reporter]
+
+	// Of a connection that was taken over.
+	sweeper *sweeper // nil: it was not
+	socket  syscall.RawConn
+	shard   atomic.Pointer[shard] // in which it may sit; anybody reads it
+	watched bool                  // its line tells when the connection ends
+	seats   *seats                // nil: it does not sit
+	seat    int                   // index in seats
+	key     uint64                // by which its line knows it
+	late    bridge.Batch          // whose rest is still to be written
 }
 
 // close ends the client with a reason.
 func (c *client) close(reason error) {
 	c.closing.Store(true)
 	c.stop(reason)
+	if sh := c.shard.Load(); sh != nil {
+		sh.end(c)
+	}
 }
 
 // clients are all connections that are being served, and the door to them.

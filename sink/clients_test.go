@@ -40,7 +40,7 @@ func readClosing(ctx context.Context, s *ssetest.Stream, reason, id string) erro
 // A browser that meets 429 or 503 never comes back, so overload must look like
 // a stream that ends, with a retry and the place to go on.
 func TestOverloadIsAStreamThatEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{MaxClients: 1})
 		first, _ := b.open(b.client("/events"))
 		c := b.client("/events")
@@ -62,7 +62,7 @@ func TestOverloadIsAStreamThatEnds(t *testing.T) {
 
 // After an outage everybody comes at once; the rest of the rush must come later.
 func TestConnectsPerSecondAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{MaxConnectsPerSecond: 2})
 		b.open(b.client("/events"))
 		b.open(b.client("/events"))
@@ -104,7 +104,7 @@ func TestBucket(t *testing.T) {
 // Balancers need connections that end now and then; each must end where its
 // client can go on.
 func TestMaxAgeClosesWithTheCurrentID(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{MaxAge: time.Hour})
 		s, f := b.open(b.client("/events"))
 		began := time.Now()
@@ -137,7 +137,7 @@ func TestJitterStaysWithinItsPart(t *testing.T) {
 // The replicas that stay take over everybody: the goodbyes must be spread, each
 // with the id to go on from, and over in time for the last to come back.
 func TestDrainSpreadsTheGoodbyes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		const n = 4
 		b := start(t, Options{Retry: 2 * time.Second})
 		at := make([]chan time.Duration, n)
@@ -185,7 +185,7 @@ func TestDrainSpreadsTheGoodbyes(t *testing.T) {
 // A drain that is over must not wait for clients that cannot be told, and a
 // second one must not hang.
 func TestDrainCutsOffWhoIsLeftWhenItsTimeIsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		_, stuck := b.open(b.client("/events"))
 		stuck.steps <- step{blocks: "data: a\n\n"} // nobody reads it
@@ -222,7 +222,7 @@ func TestDrainWithoutClients(t *testing.T) {
 // Stopping the server ends every connection and waits for it: what clients hold
 // is torn down after it.
 func TestServerRunEndsAllConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
 		began := time.Now()
@@ -247,7 +247,7 @@ func TestServerRunEndsAllConnections(t *testing.T) {
 // A client that came back over the connection of a draining replica would only
 // meet the same replica again.
 func TestRetiredServerKeepsNoConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
 		b.server.Retire()
@@ -263,7 +263,7 @@ func TestRetiredServerKeepsNoConnection(t *testing.T) {
 
 // Bytes before a request cost memory as well.
 func TestServerBoundsTheRequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		near, err := b.listener.dial(t.Context(), "", "")
 		if err != nil {

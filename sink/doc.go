@@ -9,8 +9,21 @@
 //	      ▼                 ▼                     │
 //	   problem           closing block         Encoder: the bytes of every block
 //
-// The package knows nothing of brokers, and treats an event id as text. How
-// bytes reach a socket is in writer.go alone.
+// The package knows nothing of brokers, and treats an event id as text.
+//
+// # Who writes
+//
+// A response begins in the handler's goroutine. Over HTTP/1.1 without TLS, on
+// Linux, its connection is then taken out of net/http's hands (taken.go), and a
+// client that is level gets a seat in a shard, which has one goroutine for all of
+// its clients (sweep.go):
+//
+//	goroutine of net/http ──► goroutine of its own ◄──► seat in a shard
+//	  head, verdict             history, what a          live: one write that does
+//	                            socket had no room for   not wait, for all that is pending
+//
+// Elsewhere the goroutine of net/http stays (writer.go). How a shard reaches
+// sockets is in line_linux.go; line.go has its plain twin.
 //
 // # Requests
 //
@@ -51,12 +64,15 @@
 //     did not get.
 //   - No byte of a record or of a request begins a line of the stream.
 //   - A client that takes nothing for the write timeout is closed; nothing is
-//     queued for it meanwhile.
+//     queued for it meanwhile but the rest of one write, whose bytes are shared.
+//   - One goroutine at a time serves a client: its own, or its shard's. Others tell
+//     them what they want, and wait for none.
 //   - Closing carries the follower's id, so a client goes on exactly there.
 //
 // # Tests
 //
-// Everything with time runs under testing/synctest over in-memory connections,
-// read by the independent client of ssetest; the encoder is fuzzed against that
-// parser.
+// Everything with time runs under testing/synctest over in-memory connections, as
+// net/http serves them and as they are taken over, read by the independent client
+// of ssetest; the encoder is fuzzed against that parser. Shards are tested over
+// real sockets, too.
 package sink

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -21,8 +22,8 @@ import (
 // A Follower is one client's way through its subscription. Its methods are for
 // one goroutine; ID may be called after Next has returned an error.
 type Follower interface {
-	// Next returns the next blocks to write, waiting for them. Everything that a
-	// client is told comes this way, heartbeats included.
+	// Next returns the next blocks to write, waiting for them; now and then there are
+	// none. Everything that a client is told comes this way, heartbeats included.
 	//
 	// An error ends the follower and may come with last blocks. Only when ctx ends
 	// first, its cause is returned, nothing is lost, and Next may be called again.
@@ -95,6 +96,8 @@ type Handler struct {
 	encoders map[form]*Encoder
 	onlyData bool // no stream has another format of its own
 	clients  clients
+	sweeper  atomic.Pointer[sweeper] // nil unless Run runs
+	newLine  func() (line, error)    // tests have other ones
 	metrics  *metrics
 	log      *slog.Logger
 	random   func() float64 // in [0, 1)
@@ -131,7 +134,7 @@ func NewHandler(o Options) *Handler {
 	h := &Handler{
 		opt: o, path: strings.TrimSuffix(o.Path, "/"), streams: map[string]bool{}, encoders: map[form]*Encoder{},
 		clients: clients{max: o.MaxClients, rate: bucket{perSecond: float64(o.MaxConnectsPerSecond)}},
-		log:     o.Logger, random: rand.Float64,
+		newLine: newEpollLine, log: o.Logger, random: rand.Float64,
 	}
 	for _, name := range o.Streams {
 		h.streams[name] = true
@@ -162,13 +165,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case route == "":
-		h.refuse(w, r, newProblem(codeNotFound, "", "nothing is served at this path"))
+		h.refuse(w, trace.SpanFromContext(r.Context()), newProblem(codeNotFound, "", "nothing is served at this path"))
 	case r.Method == http.MethodOptions:
 		h.answerOptions(w, r)
 		endRequest(span, http.StatusNoContent)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", allowedMethods)
-		h.refuse(w, r, newProblem(codeMethod, "", "streams are read with GET"))
+		h.refuse(w, trace.SpanFromContext(r.Context()), newProblem(codeMethod, "", "streams are read with GET"))
 	default:
 		h.answerGet(w, r, stream)
 	}
@@ -189,12 +192,12 @@ func (h *Handler) route(path string) (stream, route string) {
 
 func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream string) {
 	if !acceptsEventStream(r.Header.Values("Accept")) {
-		h.refuse(w, r, newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are"))
+		h.refuse(w, trace.SpanFromContext(r.Context()), newProblem(codeNotAcceptable, "", "the Accept header leaves out text/event-stream, and that is what streams are"))
 		return
 	}
 	sub, err := h.subscription(r, stream)
 	if err != nil {
-		h.refuse(w, r, problemOf(err))
+		h.refuse(w, trace.SpanFromContext(r.Context()), problemOf(err))
 		return
 	}
 	out := &response{
@@ -206,15 +209,14 @@ func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream strin
 		endRequest(out.request, http.StatusOK)
 		return
 	}
-	defer out.finish()
 	h.serve(out, r, sub)
 }
 
-// refuse answers a request by a problem.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem) {
+// refuse answers a request, which has this span, by a problem.
+func (h *Handler) refuse(w http.ResponseWriter, span trace.Span, p *problem.Problem) {
 	h.metrics.refuse(p.Code, 1)
 	p.Write(w)
-	endRequest(trace.SpanFromContext(r.Context()), p.Status)
+	endRequest(span, p.Status)
 }
 
 // setHeaders sets what every response carries, whatever its status.
@@ -229,11 +231,16 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request) {
 // serve is the life of one client:
 //
 //	entering ──► following ──► ended by the client, or by the bridge with closing
+//	    │            ▲ │
+//	    │            │ ▼ level, over a connection that was taken over
+//	    │          seated: a shard writes, and this returns
 //	    └──► closing at once: overload, drain
 func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription) {
-	ctx, stop := context.WithCancelCause(r.Context())
-	defer stop(nil)
-	c := &client{who: peerOf(r), sub: sub, out: out, stop: stop}
+	// Not below the request's context, which would be kept for as long.
+	ctx, stop := context.WithCancelCause(trace.ContextWithSpanContext(context.Background(), out.request.SpanContext()))
+	// Until the connection is taken over, net/http tells that the client has gone.
+	unhook := context.AfterFunc(r.Context(), func() { stop(errClientGone) })
+	c := &client{who: peerOf(r), sub: sub, out: out, ctx: ctx, stop: stop}
 	if refused := h.clients.enter(c, time.Now()); refused != "" {
 		if r.ProtoMajor == 1 && refused == closingDrain {
 			out.w.Header().Set("Connection", "close")
@@ -241,49 +248,111 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 		h.metrics.refuse(string(refused), 1)
 		h.log.Debug("client refused", "address", c.who.address, "reason", string(refused))
 		h.sayClosing(out, sub, idText(sub.From), refused)
+		out.finish(true)
+		unhook()
+		stop(nil)
 		return
 	}
 	h.metrics.opened.Add(ctx, 1)
-	defer h.clients.leave(c)
-	h.logConnected(c, r)
-	if h.opt.MaxAge > 0 {
-		age := time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
-		defer age.Stop()
+	h.logConnected(c)
+	if s := h.sweeper.Load(); s != nil && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.TLS == nil {
+		out.take = func() bool { return h.takeOver(c, s, unhook) }
 	}
-
+	if h.opt.MaxAge > 0 {
+		c.age = time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
+	}
 	f, err := h.opt.Open(ctx, sub)
 	if err != nil {
-		h.end(c, r, idText(sub.From), err)
-		return
+		h.end(c, err)
+	} else {
+		c.f = f
+		if told, ok := f.(Reporter); ok {
+			c.follower.Store(&told)
+		}
+		h.run(c)
 	}
-	defer f.Close()
-	if told, ok := f.(Reporter); ok {
-		c.follower.Store(&told)
-	}
-	err = follow(ctx, f, out)
-	h.end(c, r, f.ID(), err)
+	unhook()
 }
 
-// end finishes a client's response in the way that its reason asks for, and tells
-// the reason to those who count.
-func (h *Handler) end(c *client, r *http.Request, id string, err error) {
-	reason := leftBecause(err, r.Context().Err())
-	h.finish(c.out, r, c.sub, id, err)
+// takeOver takes a client's connection out of net/http's hands.
+func (h *Handler) takeOver(c *client, s *sweeper, unhook func() bool) bool {
+	if !s.enter() {
+		return false
+	}
+	if !c.out.takeOver(c.out.w.Header()) {
+		s.leave()
+		return false
+	}
+	unhook()
+	c.out.take = nil
+	c.sweeper, c.socket = s, socketOf(c.out.conn, h.opt.WriteTimeout)
+	sh := s.shardFor()
+	c.shard.Store(sh)
+	if c.watched = sh.line.watch(c); !c.watched {
+		h.log.Debug("connection cannot be watched", "client", c.number)
+	}
+	return true
+}
+
+// run follows a client until it has ended, or the sweeper has it.
+func (h *Handler) run(c *client) {
+	var seat func() bool
+	if f, ok := c.f.(sharer); ok {
+		seat = func() bool { return h.seat(c, f) }
+	}
+	if err := follow(c.ctx, c.f, c.out, seat); !errors.Is(err, errTaken) {
+		h.end(c, err)
+	}
+}
+
+// seat hands the client to its shard if it is level and its connection is ours.
+// After that, only the shard has it.
+func (h *Handler) seat(c *client, f sharer) bool {
+	if !c.watched || f.Group() == nil {
+		return false
+	}
+	f.Rest()
+	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f}) })
+	return true
+}
+
+// end finishes a client's response in the way that its reason asks for, lets go
+// of all it holds, and tells the reason to those who count.
+func (h *Handler) end(c *client, err error) {
+	id := idText(c.sub.From)
+	if c.f != nil {
+		id = c.f.ID()
+	}
+	reason := leftBecause(err)
+	whole := h.finish(c.out, c.sub, id, err)
+	if c.watched {
+		c.shard.Load().line.unwatch(c)
+	}
+	if c.f != nil {
+		c.f.Close()
+	}
+	if c.age != nil {
+		c.age.Stop()
+	}
+	h.clients.leave(c)
 	h.metrics.leave(reason, 1)
 	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
-	h.logLeft(c, r, reason, err)
+	h.logLeft(c, reason, err)
+	c.stop(nil)
+	c.out.finish(whole)
+	if c.sweeper != nil {
+		c.sweeper.leave()
+	}
 }
 
-func (h *Handler) finish(out *response, r *http.Request, sub bridge.Subscription, id string, err error) {
-	if errors.Is(err, errClientGone) {
-		return
+// finish says to a client what its reason asks for. It returns whether the
+// response is whole so far.
+func (h *Handler) finish(out *response, sub bridge.Subscription, id string, err error) (whole bool) {
+	if errors.Is(err, errClientGone) || errors.Is(err, errForced) {
+		return false
 	}
 	if reason, ok := errors.AsType[closing](err); ok {
-		h.sayClosing(out, sub, id, reason)
-		return
-	}
-	if r.Context().Err() != nil {
-		return
+		return h.sayClosing(out, sub, id, reason)
 	}
 	p := problemOf(err)
 	if p.Code == codeNoStream {
@@ -294,15 +363,16 @@ func (h *Handler) finish(out *response, r *http.Request, sub bridge.Subscription
 	}
 	switch {
 	case p.Status == http.StatusOK:
-		h.sayClosing(out, sub, id, closingOverload)
+		return h.sayClosing(out, sub, id, closingOverload)
 	case !out.begun:
-		h.refuse(out.w, r, p)
+		h.refuse(out.w, out.request, p)
 	}
+	return true
 }
 
 // sayClosing tells a client why its response ends and when to come back, and
 // which id to come back with.
-func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, reason closing) {
+func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, reason closing) (whole bool) {
 	retry := h.opt.Retry
 	if reason == closingOverload {
 		retry *= 2 // there is more than enough to do
@@ -310,7 +380,7 @@ func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, 
 	block := sub.Form.Encoder.AppendEvent(nil, bridge.Event{
 		Kind: bridge.ClosingEvent, ID: id, Closing: string(reason), Retry: h.jitter(retry, retrySpread),
 	})
-	_ = out.write([][]byte{block}) // if it does not arrive, the client has its last id
+	return out.write([][]byte{block}) == nil // if it does not arrive, the client has its last id
 }
 
 // retrySpread is how far, as a part of it, a retry may be from the configured one.

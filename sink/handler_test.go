@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 )
 
 // Proxies hold back, compress or cache streams unless these say no, and
 // browsers would render what a record says.
 func TestStreamsCarryTheirHeaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, _ := b.open(b.client("/events"))
 		head := b.client("/events")

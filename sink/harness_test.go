@@ -5,8 +5,10 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -67,6 +69,18 @@ type bench struct {
 	err      error // with which the server ended
 }
 
+// takenOver marks the tests whose connections are taken out of net/http's hands.
+const takenOver = "connections_taken_over"
+
+// bothWays runs a test in a bubble, over net/http's writers and over our own: they
+// must not differ in what a client sees.
+func bothWays(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	for _, way := range []string{"connections_of_net/http", takenOver} {
+		t.Run(way, func(t *testing.T) { synctest.Test(t, f) })
+	}
+}
+
 // start serves by o, with o.Open replaced, until the test ends.
 func start(t *testing.T, o Options) *bench {
 	t.Helper()
@@ -86,9 +100,23 @@ func start(t *testing.T, o Options) *bench {
 	b.server = NewServer(b.handler, ServerOptions{WriteTimeout: o.WriteTimeout, Logger: o.Logger})
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
+	swept := make(chan struct{})
+	if strings.Contains(t.Name(), takenOver) {
+		b.handler.newLine = func() (line, error) { return new(plainLine), nil }
+		go func() {
+			defer close(swept)
+			_ = b.handler.Run(ctx)
+		}()
+		for b.handler.sweeper.Load() == nil {
+			synctest.Wait()
+		}
+	} else {
+		close(swept)
+	}
 	go func() {
 		defer close(b.ended)
 		b.err = b.server.Run(ctx, b.listener)
+		<-swept
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -19,16 +19,20 @@ type Reporter interface {
 	Streams() []string
 }
 
-// maxUserAgentBytes bounds what is kept of how a client calls itself.
-const maxUserAgentBytes = 200
+// maxUserAgentBytes and maxPathBytes bound what is kept of how a client calls
+// itself, and of the path that it asked for.
+const (
+	maxUserAgentBytes = 200
+	maxPathBytes      = 200
+)
 
 // peer is who sent a request, in the client's words but for the address.
 type peer struct {
-	address, protocol, userAgent string
+	address, protocol, userAgent, path string
 }
 
 func peerOf(r *http.Request) peer {
-	return peer{r.RemoteAddr, r.Proto, problem.Shorten(r.UserAgent(), maxUserAgentBytes)}
+	return peer{r.RemoteAddr, r.Proto, problem.Shorten(r.UserAgent(), maxUserAgentBytes), problem.Shorten(r.URL.Path, maxPathBytes)}
 }
 
 // ClientInfo tells an operator about one client.

@@ -40,7 +40,7 @@ func startReporting(t *testing.T, o Options) *bench {
 // Which client is it, and what does it wait for: an operator has to see it
 // without a look into the process.
 func TestClientListTellsOfEachClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := startReporting(t, Options{})
 		began := time.Now()
 		c := b.client("/events/orders?subject=orders.b.>&subject=orders.a&format=envelope")
@@ -83,7 +83,7 @@ func TestClientListTellsOfEachClient(t *testing.T) {
 // A bridge has more clients than fit on one page, and they come and go meanwhile:
 // who stays must be on exactly one page.
 func TestClientListGoesPageByPage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := startReporting(t, Options{})
 		var streams []*ssetest.Stream
 		for _, path := range []string{"/events/orders", "/events/prices", "/events/orders", "/events/orders"} {
@@ -128,7 +128,7 @@ func TestClientListGoesPageByPage(t *testing.T) {
 // An operator sends one client away. It must come back by itself, to exactly
 // where it was, and nobody else may notice.
 func TestDisconnectEndsOneClientWithItsID(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		one, f := b.open(b.client("/events"))
 		other, g := b.open(b.client("/events"))
@@ -154,7 +154,7 @@ func TestDisconnectEndsOneClientWithItsID(t *testing.T) {
 
 // While a client does not take its goodbye, operators see that it was told.
 func TestClientListShowsWhoIsClosing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := startReporting(t, Options{})
 		_, f := b.open(b.client("/events"))
 		f.steps <- step{blocks: "data: nobody reads this\n\n"}

@@ -4,25 +4,19 @@ import (
 	"bytes"
 	"log"
 	"log/slog"
-	"net/http"
 	"regexp"
 	"time"
-
-	"github.com/ssebridge/ssebridge/sink/internal/problem"
 )
-
-// maxPathBytes bounds how much of a path is logged.
-const maxPathBytes = 200
 
 // logConnected tells that a client came. Nothing of its query is told: that may
 // hold a token.
-func (h *Handler) logConnected(c *client, r *http.Request) {
-	h.log.Debug("client connected", "client", c.number, "address", c.who.address, "path", problem.Shorten(r.URL.Path, maxPathBytes), "protocol", c.who.protocol)
+func (h *Handler) logConnected(c *client) {
+	h.log.Debug("client connected", "client", c.number, "address", c.who.address, "path", c.who.path, "protocol", c.who.protocol)
 }
 
 // logLeft tells that a client left, and what it got.
-func (h *Handler) logLeft(c *client, r *http.Request, reason string, err error) {
-	h.log.Debug("client left", "client", c.number, "address", c.who.address, "path", problem.Shorten(r.URL.Path, maxPathBytes), "reason", reason,
+func (h *Handler) logLeft(c *client, reason string, err error) {
+	h.log.Debug("client left", "client", c.number, "address", c.who.address, "path", c.who.path, "reason", reason,
 		"error", err, "duration", time.Since(c.since).String(), "events", c.out.events.Load(), "bytes", c.out.bytes.Load())
 }
 

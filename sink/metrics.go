@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -123,16 +124,16 @@ func (ms *metrics) wrote(b bridge.Batch, began, ended time.Time) {
 }
 
 // leftBecause is the reason for which a connection ended, for counts.
-func leftBecause(err, request error) string {
+func leftBecause(err error) string {
 	reason, told := errors.AsType[closing](err)
 	switch {
 	case told:
 		return string(reason)
 	case errors.Is(err, errForced):
 		return string(closingDrain)
-	case errors.Is(err, errClientGone) && errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, errClientGone) && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT)):
 		return leftSlow
-	case errors.Is(err, errClientGone), request != nil:
+	case errors.Is(err, errClientGone):
 		return leftClient
 	}
 	switch problemOf(err).Code {

@@ -64,7 +64,7 @@ func expect(t *testing.T, s *ssetest.Stream, kind, data string) (id string) {
 // The whole promise, once through every part: history, live records, a sign of
 // life in silence, a goodbye, and the very next record on another replica.
 func TestClientGoesOnAtAnotherReplica(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		broker := sourcetest.NewBroker(sourcetest.BrokerOptions{})
 		publish := func(data string) {
 			broker.Append(sourcetest.Message{Subject: "orders.eu", Data: []byte(data)})
@@ -117,7 +117,7 @@ func TestClientGoesOnAtAnotherReplica(t *testing.T) {
 // An id that was damaged on its way is told to its client, in a stream that
 // goes on, because nobody else could do anything about it.
 func TestUnreadableHeaderIsAnsweredInTheStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		broker := sourcetest.NewBroker(sourcetest.BrokerOptions{})
 		b := replica(t, broker, Options{})
 		synctest.Wait()
@@ -142,7 +142,7 @@ func TestUnreadableHeaderIsAnsweredInTheStream(t *testing.T) {
 // on-reset=fail asks for a status, which a program can act on, and the stream
 // that was recreated must not be told as if it were the old one.
 func TestFailOnResetIsAStatus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		broker := sourcetest.NewBroker(sourcetest.BrokerOptions{})
 		b := replica(t, broker, Options{})
 		broker.Append(sourcetest.Message{Subject: "a", Data: []byte("1")})

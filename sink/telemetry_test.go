@@ -96,7 +96,7 @@ func TestEveryEndOfAConnectionIsCountedByItsReason(t *testing.T) {
 		}},
 	} {
 		t.Run(reason, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bothWays(t, func(t *testing.T) {
 				o, reader := metered()
 				if end.options != nil {
 					end.options(&o)
@@ -132,7 +132,7 @@ func TestEveryEndOfAConnectionIsCountedByItsReason(t *testing.T) {
 
 // What was delivered is counted in records and bytes, and late deliveries show.
 func TestDeliveriesAreCountedAndTimed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		o, reader := metered()
 		b := start(t, o)
 		c := b.client("/events")
@@ -158,7 +158,7 @@ func TestDeliveriesAreCountedAndTimed(t *testing.T) {
 // Refused requests are counted by their code, and a code has no room for what
 // clients say.
 func TestRefusedRequestsAreCountedByCode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		o, reader := metered()
 		o.MaxClients = 1
 		b := start(t, o)
@@ -213,7 +213,7 @@ func spansOf(recorder *tracetest.SpanRecorder) []string {
 // A connection lasts for days; its span ends with the head, and a short one tells
 // how it ended.
 func TestSpanOfARequestEndsWithItsHead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		recorder := tracetest.NewSpanRecorder()
 		b := start(t, Options{Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")})
 		c := b.client("/events?subject=secret.*")
@@ -278,7 +278,7 @@ func TestDeliveriesOfSampledRecordsHaveSpans(t *testing.T) {
 	stream := bridge.NewStream("orders", nil, bridge.StreamOptions{Trace: bridge.TraceOptions{Tracer: tracer, Deliveries: 2}})
 	recs := []bridge.Record{{Headers: []bridge.Header{{Key: "traceparent", Value: []byte(someParent)}}}}
 	stream.Prepare(recs)
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{Tracer: tracer})
 		for range 3 {
 			s, err := b.client("/events").Open(t.Context())

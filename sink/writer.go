@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -33,8 +34,14 @@ var errClientGone = errors.New("client takes no more bytes")
 // follow writes what f returns to out until either ends, or ctx does, and
 // returns the reason. Last blocks that come with an error are written only if
 // the response has begun, because until then a status can say it.
-func follow(ctx context.Context, f Follower, out *response) error {
-	first, stop := context.WithTimeoutCause(ctx, headWait, errHeadWait)
+//
+// seat is asked before each wait; when it returns true, the sweeper has the
+// client, and follow returns errTaken. nil: it never does.
+func follow(ctx context.Context, f Follower, out *response, seat func() bool) error {
+	first, stop := ctx, func() {}
+	if !out.begun {
+		first, stop = context.WithTimeoutCause(ctx, headWait, errHeadWait)
+	}
 	batch, err := f.Next(first)
 	stop()
 	if errors.Is(err, errHeadWait) {
@@ -55,6 +62,9 @@ func follow(ctx context.Context, f Follower, out *response) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if seat != nil && seat() {
+			return errTaken
+		}
 		batch, err = f.Next(ctx)
 	}
 }
@@ -69,21 +79,25 @@ func countEvents(units [][]byte) (n uint64) {
 	return n
 }
 
-// response writes an event stream through an http.ResponseWriter. All methods
-// but abort are for the handler's goroutine; the counters may be read by any.
+// response writes an event stream: through an http.ResponseWriter, or by hand over
+// a connection that was taken over. All methods but abort are for whoever serves
+// the client; the counters may be read by anybody.
 type response struct {
-	w       http.ResponseWriter
+	w       http.ResponseWriter // nil once the connection is taken over
+	take    func() bool         // whether it may be, asked when the response begins; nil: it may not
+	head    []byte              // of such a connection, until it has been written
 	timeout time.Duration
 	shared  bool // the connection carries other responses too (HTTP/2)
 	begun   bool // the head is written, though it may not have left
 
 	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
 	metrics       *metrics      // of all responses
-	request       trace.Span    // of the request; it ends when the head has left
+	request       trace.Span    // of the request; it ends when the head has left, and then only has its context
 	since         time.Time     // when the request came
 
 	mu      sync.Mutex
-	control *http.ResponseController // whose deadlines mu guards
+	control *http.ResponseController // whose deadlines mu guards; nil once the connection is taken over
+	conn    net.Conn                 // that was taken over, likewise
 	ended   bool                     // aborted, or finished: no deadline is set any more
 }
 
@@ -97,6 +111,9 @@ func (o *response) begin() {
 	header.Set("Content-Type", "text/event-stream; charset=utf-8")
 	header.Set("Cache-Control", "no-cache, no-transform")
 	header.Set("X-Accel-Buffering", "no") // nginx holds back the whole stream without it
+	if o.take != nil && o.take() {
+		return
+	}
 	putFirst(header, "Content-Type")
 	o.w.WriteHeader(http.StatusOK)
 }
@@ -123,27 +140,50 @@ func (o *response) deliver(b bridge.Batch) error {
 	if err := o.write(b.Units); err != nil {
 		return err
 	}
-	ended := time.Now()
+	o.delivered(b, began)
+	return nil
+}
+
+// delivered counts and traces a batch that was written, from began to now.
+func (o *response) delivered(b bridge.Batch, began time.Time) (ended time.Time) {
+	ended = time.Now()
 	o.events.Add(countEvents(b.Units))
 	o.metrics.wrote(b, began, ended)
 	for _, t := range b.Traces {
 		t.Delivered(bridge.RequestTrace{Span: o.request.SpanContext(), Began: o.since}, began, ended)
 	}
-	return nil
+	return ended
+}
+
+// count counts bytes of blocks that were written.
+func (o *response) count(bytes int) {
+	o.bytes.Add(uint64(bytes))
+	o.metrics.bytes.Add(int64(bytes))
 }
 
 // write sends blocks, and the head before them, to the client. It fails when
 // the client takes nothing for the timeout.
 func (o *response) write(units [][]byte) error {
 	o.begin()
+	if err := o.writeBegun(units); err != nil {
+		return err
+	}
+	if o.request.IsRecording() {
+		endRequest(o.request, http.StatusOK)
+		// Its name lives on, for links, and what it recorded need not.
+		o.request = trace.SpanFromContext(trace.ContextWithSpanContext(context.Background(), o.request.SpanContext()))
+	}
+	return nil
+}
+
+func (o *response) writeBegun(units [][]byte) error {
+	if o.conn != nil {
+		return o.writeTaken(units, 0)
+	}
 	if err := o.extend(); err != nil {
 		return err
 	}
-	written, total := 0, 0
-	defer func() {
-		o.bytes.Add(uint64(total))
-		o.metrics.bytes.Add(int64(total))
-	}()
+	written := 0
 	for _, unit := range units {
 		for len(unit) > 0 {
 			if written >= pieceBytes {
@@ -153,7 +193,7 @@ func (o *response) write(units [][]byte) error {
 				}
 			}
 			n, err := o.w.Write(unit[:min(len(unit), pieceBytes-written)])
-			total += n
+			o.count(n)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errClientGone, err)
 			}
@@ -162,9 +202,6 @@ func (o *response) write(units [][]byte) error {
 	}
 	if err := o.control.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", errClientGone, err)
-	}
-	if o.request.IsRecording() {
-		endRequest(o.request, http.StatusOK)
 	}
 	if o.shared {
 		// An HTTP/2 stream is reset when its deadline passes, whether or not there
@@ -183,6 +220,12 @@ func (o *response) setDeadline(t time.Time) error {
 	if o.ended {
 		return errClientGone
 	}
+	if o.conn != nil {
+		if err := o.conn.SetWriteDeadline(t); err != nil {
+			return fmt.Errorf("%w: %w", errClientGone, err)
+		}
+		return nil
+	}
 	if err := o.control.SetWriteDeadline(t); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("%w: %w", errClientGone, err)
 	}
@@ -194,15 +237,25 @@ func (o *response) setDeadline(t time.Time) error {
 func (o *response) abort() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.ended {
-		o.ended = true
-		_ = o.control.SetWriteDeadline(time.Unix(1, 0))
+	if o.ended {
+		return
 	}
+	o.ended = true
+	if o.conn != nil {
+		_ = o.conn.Close()
+		return
+	}
+	_ = o.control.SetWriteDeadline(time.Unix(1, 0))
 }
 
-// finish is called before the handler returns, and leaves time for the end of
-// the response, which net/http writes then.
-func (o *response) finish() {
+// finish ends the response. Where net/http has it, that is called before the
+// handler returns, and leaves time for the end, which net/http writes then. whole
+// tells that the client was written all that was begun.
+func (o *response) finish(whole bool) {
+	if o.conn != nil {
+		o.finishTaken(whole)
+		return
+	}
 	if o.begun {
 		_ = o.extend()
 	}

@@ -18,7 +18,7 @@ import (
 // A proxy that cuts a response inside its head ends EventSource for good, so
 // the head must not travel alone when there is something to send with it.
 func TestHeadAndFirstBlockLeaveInOneWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		b.open(b.client("/events"))
 		writes := b.listener.written()
@@ -31,7 +31,7 @@ func TestHeadAndFirstBlockLeaveInOneWrite(t *testing.T) {
 // A head that is cut in two ends EventSource for good if its type is not whole,
 // so nothing may come in front of it, on whatever headers there are.
 func TestTheTypeIsTheFirstHeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		origins, err := ParseOrigins([]string{"https://app.example"})
 		if err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestTheTypeIsTheFirstHeader(t *testing.T) {
 // A client must not be left without a sign of life while verdicts take long,
 // and what comes first then comes all the same.
 func TestHeadLeavesAloneAfterASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		began := time.Now()
 		s, err := b.client("/events").Open(t.Context())
@@ -76,7 +76,7 @@ func TestHeadLeavesAloneAfterASecond(t *testing.T) {
 // What a follower returns must reach the client at once and in whole chunks:
 // some clients hand on nothing less.
 func TestEveryStepIsFlushedAsOneChunk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
 		go func() {
@@ -93,7 +93,7 @@ func TestEveryStepIsFlushedAsOneChunk(t *testing.T) {
 // The client's way out: its follower is closed, or its place in a group would
 // be kept for ever.
 func TestFollowerIsClosedWhenTheClientLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		s, f := b.open(b.client("/events"))
 		s.Close()
@@ -107,7 +107,7 @@ func TestFollowerIsClosedWhenTheClientLeaves(t *testing.T) {
 
 // A client that takes nothing must not hold what the bridge keeps for it.
 func TestClientThatTakesNothingIsClosedAfterTheWriteTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{WriteTimeout: 10 * time.Second})
 		s, f := b.open(b.client("/events"))
 		began := time.Now()
@@ -125,7 +125,7 @@ func TestClientThatTakesNothingIsClosedAfterTheWriteTimeout(t *testing.T) {
 // Slow is not stuck: a large event over a thin line takes longer than the
 // timeout as a whole.
 func TestSlowClientIsNotClosedWhileItTakesBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{WriteTimeout: 10 * time.Second})
 		near, err := b.listener.dial(t.Context(), "", "")
 		if err != nil {
@@ -154,7 +154,7 @@ func TestSlowClientIsNotClosedWhileItTakesBytes(t *testing.T) {
 // A response that ends after a long silence must not look cut to its client:
 // some libraries give up then.
 func TestEndAfterALongSilenceIsClean(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{WriteTimeout: 5 * time.Second})
 		s, f := b.open(b.client("/events"))
 		go func() {
@@ -169,7 +169,7 @@ func TestEndAfterALongSilenceIsClean(t *testing.T) {
 
 // nginx asks with HTTP/1.0 unless told otherwise, and knows no chunks there.
 func TestHTTP10GetsABodyThatEndsWithTheConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{})
 		c := b.client("/events")
 		c.HTTP10 = true
@@ -188,7 +188,7 @@ func TestHTTP10GetsABodyThatEndsWithTheConnection(t *testing.T) {
 // Over HTTP/2 a deadline that was only meant for a write must not end a stream
 // that has nothing to say for longer.
 func TestSilenceLongerThanTheWriteTimeoutOverHTTP2(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
 		b := start(t, Options{WriteTimeout: 5 * time.Second})
 		transport := &http.Transport{DialContext: b.listener.dial, Protocols: new(http.Protocols)}
 		transport.Protocols.SetUnencryptedHTTP2(true)
@@ -241,7 +241,7 @@ func TestErrorsOfTheFollower(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bothWays(t, func(t *testing.T) {
 				b := start(t, Options{})
 				go func() { (<-b.opened).steps <- tt.step }()
 				s, body := b.get(b.client("/events"))

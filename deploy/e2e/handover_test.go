@@ -81,6 +81,7 @@ func startReplica(t *testing.T, natsURL, instance string) *replica {
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = cluster.Run(ctx) })
 	parts.Go(func() { _ = r.hub.Run(ctx) })
+	parts.Go(func() { _ = handler.Run(ctx) })
 	parts.Go(func() { _ = sink.NewServer(handler, sink.ServerOptions{}).Run(ctx, l) })
 	t.Cleanup(func() {
 		stop(errStopped)

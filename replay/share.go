@@ -1,0 +1,48 @@
+package replay
+
+import (
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// A client that is level needs no goroutine: whoever writes to many of them may
+// ask each for what it has, when their group has something new. These methods are
+// for whoever may call Next, and instead of it.
+
+// Group returns the group whose bytes the client shares, nil while it is away.
+func (f *Follower) Group() *bridge.Group {
+	if f.cursor == nil {
+		return nil
+	}
+	return f.group
+}
+
+// Rest lets go of the room that Next has used.
+func (f *Follower) Rest() { f.scratch = nil }
+
+// Poll is Next for a client that is level, without waiting: it puts into s what
+// there is to write, which may be nothing. It returns false when the client is
+// not level any more; then Next has what comes.
+func (f *Follower) Poll(s *bridge.Scratch) bool {
+	if f.take(s) != bridge.AtHead {
+		s.Restart()
+		return false
+	}
+	if len(s.Batch.Units) > 0 {
+		f.spoke = s.Now
+	}
+	return true
+}
+
+// Beat puts a heartbeat or a position into s if within early the client will have
+// been silent for as long as it may. It may be called as Poll may, when that has
+// found nothing.
+func (f *Follower) Beat(s *bridge.Scratch, early time.Duration) bool {
+	if s.Now.Add(early).Before(f.spoke.Add(f.sub.Heartbeat)) {
+		return false
+	}
+	f.heartbeat(s)
+	f.spoke = s.Now
+	return true
+}

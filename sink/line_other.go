@@ -1,0 +1,14 @@
+//go:build !linux
+
+package sink
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+func newEpollLine() (line, error) { return nil, errors.ErrUnsupported }
+
+func socketOf(net.Conn, time.Duration) syscall.RawConn { return nil }

@@ -1,0 +1,443 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// yieldAfter is after how many writes a sweep lets others run: one over ten
+// thousand clients takes tens of milliseconds.
+const yieldAfter = 64
+
+// A sharer is a [Follower] that needs no goroutine while its client is level. It
+// is found by type assertion. Its methods are for whoever may call Next.
+type sharer interface {
+	Follower
+	// Group is what to watch for news; nil: the client is not level.
+	Group() *bridge.Group
+	// Poll puts what there is to write into s, maybe nothing. It returns false when
+	// Next has to be called.
+	Poll(s *bridge.Scratch) bool
+	// Beat puts a sign of life into s if its time comes within early.
+	Beat(s *bridge.Scratch, early time.Duration) bool
+	// Rest lets go of what only Next needs.
+	Rest()
+}
+
+// sweeper writes to clients that are level, without a goroutine for each. Its
+// shards sweep over them: when a group has something new, each client of it is
+// written all that it has pending, by one write that does not wait.
+//
+//	           level                       nothing pending for it,
+//	following ───────► seated in a shard   no goroutine, no buffer
+//	(goroutine) ◄───── at its group
+//	           the socket takes no more: the rest is written, waiting
+//	           it fell out of its ring: it catches up
+//	           it hung up, or is told to go
+//
+// Following is what a client does in a goroutine of its own (see follow), with
+// writes that wait. Both write the same bytes, and a client may go from the one to
+// the other with every event.
+type sweeper struct {
+	handler *Handler
+	shards  []*shard // at least one
+
+	mu     sync.Mutex
+	closed bool
+	taken  int           // clients whose connections are ours
+	next   int           // shard of the next client
+	empty  chan struct{} // once closed: closed when taken is 0
+}
+
+// Run serves connections without a goroutine for each where that is possible,
+// until ctx ends; then it cuts those that are left, waits for them, and returns
+// context.Cause(ctx). A handler works without it, at a higher price. It is called
+// once.
+//
+// Clients should have been seen off before ([Handler.Drain]).
+func (h *Handler) Run(ctx context.Context) error {
+	s := &sweeper{handler: h, empty: make(chan struct{})}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := h.newLine()
+		if err != nil {
+			if !errors.Is(err, errors.ErrUnsupported) {
+				h.log.Warn("a shard is missing, so others have more clients", "shards", len(s.shards), "error", err)
+			}
+			break
+		}
+		s.shards = append(s.shards, newShard(s, l))
+	}
+	if len(s.shards) == 0 {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	for _, sh := range s.shards {
+		wg.Go(func() { sh.run(running) })
+	}
+	h.sweeper.Store(s)
+	<-ctx.Done()
+	s.close()
+	stop()
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// close lets no client in any more, and cuts those that are there.
+func (s *sweeper) close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.taken == 0 {
+		close(s.empty)
+	}
+	s.mu.Unlock()
+	for _, c := range s.handler.clients.inside() {
+		c.close(errForced)
+		c.out.abort()
+	}
+	<-s.empty
+}
+
+// enter notes that a connection is ours. It returns false when there is no time
+// for it any more.
+func (s *sweeper) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.taken++
+	}
+	return !s.closed
+}
+
+// leave notes that such a connection has ended.
+func (s *sweeper) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if s.closed && s.taken == 0 {
+		close(s.empty)
+	}
+}
+
+// shardFor returns the shard of the next client.
+func (s *sweeper) shardFor() *shard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	return s.shards[s.next%len(s.shards)]
+}
+
+// seating is a client that wants a seat.
+type seating struct {
+	c *client
+	f sharer
+}
+
+// shard has many clients, and one goroutine.
+type shard struct {
+	sweeper *sweeper
+	line    line
+	wake    chan struct{} // capacity 1: something is in the inbox
+
+	mu    sync.Mutex
+	inbox inbox
+
+	// The rest belongs to run.
+	groups  map[*bridge.Group]*seats
+	scratch bridge.Scratch
+	frames  frames
+	writes  int
+	at      time.Time // when the write before ended, or others were let run
+}
+
+// inbox is what others want of a shard.
+type inbox struct {
+	seats []seating
+	ended []*client // told to go, or hung up
+	fresh []*seats  // whose groups have something new
+}
+
+// seats are the clients of one group in one shard.
+type seats struct {
+	group   *bridge.Group
+	clients []seating
+	first   int    // where the next sweep begins, so that no client is always last
+	unwatch func() // of group
+	fresh   bool   // it is in the inbox; guarded by the shard's mu
+}
+
+func newShard(s *sweeper, l line) *shard {
+	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}}
+}
+
+// send puts something into the inbox.
+func (sh *shard) send(put func(*inbox)) {
+	sh.mu.Lock()
+	put(&sh.inbox)
+	sh.mu.Unlock()
+	select {
+	case sh.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end asks for a client that is seated here, or may come to be, to be taken back.
+// It may be called for one that is not.
+func (sh *shard) end(c *client) {
+	sh.send(func(in *inbox) { in.ended = append(in.ended, c) })
+}
+
+// run sweeps until ctx ends. By then the clients have left.
+func (sh *shard) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { sh.line.run(ctx, sh.end) })
+	defer wg.Wait()
+	beat := beatEvery(sh.sweeper.handler.opt.Heartbeat)
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		beats := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-sh.wake:
+		case <-tick.C:
+			beats = true
+		}
+		sh.mu.Lock()
+		in := sh.inbox
+		sh.inbox = inbox{}
+		for _, g := range in.fresh {
+			g.fresh = false
+		}
+		sh.mu.Unlock()
+		for _, s := range in.seats {
+			sh.seat(s)
+		}
+		for _, c := range in.ended {
+			sh.free(c)
+		}
+		for _, g := range in.fresh {
+			sh.sweep(g, 0)
+		}
+		if beats {
+			for _, g := range sh.groups {
+				sh.sweep(g, beat)
+			}
+		}
+	}
+}
+
+// beatEvery is how often it is looked for clients that need a sign of life.
+func beatEvery(heartbeat time.Duration) time.Duration {
+	return max(20*time.Millisecond, min(time.Second, heartbeat/8))
+}
+
+// seat gives a client a seat at its group, and writes what came meanwhile.
+func (sh *shard) seat(s seating) {
+	if s.c.ctx.Err() != nil {
+		sh.giveBack(s.c, nil, 0)
+		return
+	}
+	group := s.f.Group()
+	g := sh.groups[group]
+	if g == nil {
+		g = &seats{group: group}
+		sh.groups[group] = g
+		g.unwatch = group.Watch(func() {
+			sh.send(func(in *inbox) {
+				if !g.fresh {
+					g.fresh = true
+					in.fresh = append(in.fresh, g)
+				}
+			})
+		})
+	}
+	s.c.seats, s.c.seat = g, len(g.clients)
+	g.clients = append(g.clients, s)
+	sh.begin()
+	sh.frames.forget()
+	sh.serve(s, 0) // what came before somebody watched
+}
+
+// free takes back a client that is seated here.
+func (sh *shard) free(c *client) {
+	if c.seats == nil {
+		return
+	}
+	sh.unseat(c)
+	sh.giveBack(c, nil, 0)
+}
+
+// unseat removes a client; the last one of its group takes its seat.
+func (sh *shard) unseat(c *client) {
+	g := c.seats
+	last := len(g.clients) - 1
+	moved := g.clients[last]
+	g.clients[c.seat], moved.c.seat = moved, c.seat
+	g.clients[last] = seating{}
+	g.clients = g.clients[:last]
+	c.seats = nil
+	if last == 0 {
+		g.unwatch()
+		delete(sh.groups, g.group)
+	}
+}
+
+// sweep writes to every client of a group what it has pending; with beats, a sign
+// of life to those that have nothing and need one within that time.
+func (sh *shard) sweep(g *seats, beats time.Duration) {
+	sh.begin()
+	n := len(g.clients)
+	if n == 0 {
+		return
+	}
+	g.first = (g.first + 1) % n
+	sh.frames.forget()
+	for i := range n {
+		at := (g.first + i) % n
+		for at < len(g.clients) {
+			s := g.clients[at]
+			sh.serve(s, beats)
+			if at < len(g.clients) && g.clients[at].c == s.c {
+				break
+			} // else it left, and another one, whose turn may have been later, has its seat
+		}
+	}
+}
+
+// begin takes the time for what is written next.
+func (sh *shard) begin() {
+	sh.at = time.Now()
+	sh.scratch.Now = sh.at
+}
+
+// serve writes what one seated client has pending.
+func (sh *shard) serve(s seating, beats time.Duration) {
+	c := s.c
+	if !s.f.Poll(&sh.scratch) {
+		sh.unseat(c)
+		sh.giveBack(c, nil, 0)
+		return
+	}
+	b := &sh.scratch.Batch
+	if len(b.Units) == 0 && (beats == 0 || !s.f.Beat(&sh.scratch, beats)) {
+		return
+	}
+	frame := sh.frames.of(b.Units)
+	n, err := sh.line.try(c, frame)
+	switch {
+	case err != nil:
+		sh.unseat(c)
+		c.stop(errClientGone)
+		sh.giveBack(c, nil, 0)
+	case n < len(frame):
+		late := *b // its slices are the scratch's
+		late.Units, late.Traces = slices.Clone(b.Units), slices.Clone(b.Traces)
+		whole, skip := wholeUnits(late.Units, n)
+		for _, u := range late.Units[:whole] {
+			c.out.count(len(u))
+		}
+		sh.unseat(c)
+		c.late = late
+		sh.giveBack(c, late.Units[whole:], skip)
+	default:
+		c.out.count(sh.frames.bytes)
+		sh.at = c.out.delivered(*b, sh.at)
+	}
+	if sh.writes++; sh.writes%yieldAfter == 0 {
+		runtime.Gosched()
+		sh.begin()
+	}
+}
+
+// giveBack lets a client follow in a goroutine, which first writes the rest of
+// what a sweep has begun, from the byte skip of its first chunk on.
+func (sh *shard) giveBack(c *client, rest [][]byte, skip int) {
+	h := sh.sweeper.handler
+	go func() { // the sweeper waits for it: the client has entered
+		if len(rest) > 0 {
+			began := time.Now()
+			if err := c.out.writeTaken(rest, skip); err != nil {
+				h.end(c, err)
+				return
+			}
+			late := c.late
+			c.late = bridge.Batch{}
+			c.out.delivered(late, began)
+		}
+		h.run(c)
+	}()
+}
+
+// wholeUnits returns how many units n bytes of chunks cover, and how much of the
+// next one's chunk.
+func wholeUnits(units [][]byte, n int) (whole, skip int) {
+	for i, u := range units {
+		size := chunkBytes(len(u))
+		if n < size {
+			return i, n
+		}
+		n -= size
+	}
+	return len(units), 0
+}
+
+// chunkBytes is the length of the chunk of a block.
+func chunkBytes(unit int) int {
+	if unit == 0 {
+		return 0
+	}
+	digits := 0
+	for n := unit; n > 0; n >>= 4 {
+		digits++
+	}
+	return digits + 2 + unit + 2
+}
+
+// frames makes the chunks of blocks, once for all clients of a group that are
+// written the same ones after each other.
+type frames struct {
+	buf   []byte
+	bytes int // of the blocks
+	units int // 0: there is nothing to be used again
+	first *byte
+	last  *byte
+}
+
+// forget is called before the clients of a group: what blocks lie between the
+// first and the last one depends on its filter.
+func (f *frames) forget() { f.units, f.first, f.last = 0, nil, nil }
+
+// of returns the chunks of at least one block, until the next call.
+func (f *frames) of(units [][]byte) []byte {
+	first, last := startOf(units[0]), startOf(units[len(units)-1])
+	if f.units == len(units) && f.first == first && f.last == last {
+		return f.buf
+	}
+	if cap(f.buf) > 8*pieceBytes {
+		f.buf = nil // one large record is not kept for ever
+	}
+	f.buf, f.bytes = f.buf[:0], 0
+	for _, u := range units {
+		f.buf = appendChunk(f.buf, u)
+		f.bytes += len(u)
+	}
+	f.units, f.first, f.last = len(units), first, last
+	return f.buf
+}
+
+// startOf is where a block lies, nil for an empty one.
+func startOf(unit []byte) *byte {
+	if len(unit) == 0 {
+		return nil
+	}
+	return &unit[0]
+}

@@ -1,0 +1,370 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httputil"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/replay"
+	"github.com/ssebridge/ssebridge/sink/ssetest"
+	"github.com/ssebridge/ssebridge/sources/sourcetest"
+)
+
+// socketRig is a whole bridge over a broker in memory, with clients on real
+// sockets.
+type socketRig struct {
+	broker  *sourcetest.Broker
+	handler *Handler
+	replay  *replay.Replay
+	url     string
+}
+
+func newSocketRig(t *testing.T, o Options, ring int64) *socketRig {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("connections are taken over on Linux only: run the tests there")
+	}
+	r := &socketRig{broker: sourcetest.NewBroker(sourcetest.BrokerOptions{})}
+	stream := bridge.NewStream("orders", r.broker.Source(sourcetest.SourceOptions{OnReset: bridge.ResetSince}), bridge.StreamOptions{})
+	hub := bridge.NewHub([]*bridge.Stream{stream}, bridge.HubOptions{RingBytes: ring})
+	r.replay = replay.New(hub, replay.Options{})
+	o.Streams = []string{"orders"}
+	o.Open = func(ctx context.Context, sub bridge.Subscription) (Follower, error) {
+		return r.replay.Open(ctx, sub), nil
+	}
+	r.handler = NewHandler(o)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + l.Addr().String() + "/events"
+	ctx, stop := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	for _, run := range []func(context.Context) error{hub.Run, r.handler.Run, func(ctx context.Context) error {
+		return NewServer(r.handler, ServerOptions{WriteTimeout: o.WriteTimeout}).Run(ctx, l)
+	}} {
+		parts.Go(func() { _ = run(ctx) })
+	}
+	t.Cleanup(func() {
+		stop()
+		parts.Wait()
+		r.replay.Close()
+	})
+	r.until(t, "the sweeper and the stream to run", func() bool {
+		_, started := stream.Live()
+		return started && r.handler.sweeper.Load() != nil
+	})
+	return r
+}
+
+// until asks until a condition holds, which nothing tells.
+func (r *socketRig) until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited a minute for %s", what)
+		}
+	}
+}
+
+func (r *socketRig) publish(t *testing.T, n int, text string) {
+	t.Helper()
+	if _, ok := r.broker.Append(sourcetest.Message{Subject: "a", Data: fmt.Appendf(nil, "%d %s", n, text)}); !ok {
+		t.Fatal("append was refused")
+	}
+}
+
+func (r *socketRig) open(t *testing.T, query string) *ssetest.Stream {
+	t.Helper()
+	s, err := (&ssetest.Client{URL: r.url + query}).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// numbers reads records until the one numbered last, and returns an error if one
+// is missing, doubled or out of order. The first one may be any.
+func numbers(ctx context.Context, s *ssetest.Stream, last int) error {
+	want := 0
+	for want <= last {
+		e, err := s.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("after record %d: %w", want-1, err)
+		}
+		if e.Type != "message" {
+			continue
+		}
+		n := 0
+		if _, err := fmt.Sscanf(e.Data, "%d ", &n); err != nil {
+			return err
+		}
+		if want > 0 && n != want {
+			return fmt.Errorf("got record %d, want %d", n, want)
+		}
+		want = n + 1
+	}
+	return nil
+}
+
+// sees is whether the handler has so many clients.
+func (r *socketRig) sees(clients int) func() bool {
+	return func() bool { return r.handler.Clients() == clients }
+}
+
+// The reason of it all: thousands of clients that wait must not cost a goroutine
+// each, and each must get everything, in order, whoever else leaves meanwhile.
+func TestSeatedClientsGetEverythingWithoutAGoroutineEach(t *testing.T) {
+	const clients, records = 300, 400
+	r := newSocketRig(t, Options{Heartbeat: time.Second}, 1<<20)
+	before := runtime.NumGoroutine()
+	streams := make([]*ssetest.Stream, clients)
+	for i := range streams {
+		streams[i] = r.open(t, []string{"", "?subject=a", "?names=off"}[i%3])
+		if e, err := streams[i].Next(t.Context()); err != nil || e.Type != "connected" {
+			t.Fatalf("got %q, %v", e, err)
+		}
+	}
+	r.until(t, "all clients to be seated", func() bool { return runtime.NumGoroutine() < before+clients/10 })
+	var wg sync.WaitGroup
+	errs := make(chan error, clients)
+	for i, s := range streams {
+		wg.Go(func() {
+			if i%10 == 0 { // hangs up in the midst of it
+				_ = numbers(t.Context(), s, records/2)
+				s.Close()
+				return
+			}
+			errs <- numbers(t.Context(), s, records)
+		})
+	}
+	for n := range records {
+		r.publish(t, n+1, strings.Repeat("x", 200))
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	r.until(t, "those that hung up to be gone", r.sees(clients-clients/10))
+}
+
+// A client that hangs up is noticed though nothing is written to it, or a page
+// that is closed would count until the next heartbeat.
+func TestHangUpOfASeatedClientIsNoticed(t *testing.T) {
+	r := newSocketRig(t, Options{Heartbeat: time.Hour}, 1<<20)
+	a, b := r.open(t, ""), r.open(t, "")
+	for _, s := range []*ssetest.Stream{a, b} {
+		for e := (ssetest.Event{}); e.Type != "caught-up"; {
+			var err error
+			if e, err = s.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a.Close()
+	r.until(t, "a closed connection to be noticed", r.sees(1))
+	if err := b.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	r.until(t, "a reset connection to be noticed", r.sees(0))
+}
+
+// A phone in a tunnel reads nothing for a while. That costs nobody else anything,
+// and it goes on exactly where it was, though the ring has long gone on.
+func TestClientThatStopsReadingGoesOnExactly(t *testing.T) {
+	const records = 3000
+	r := newSocketRig(t, Options{WriteTimeout: time.Minute}, 64<<10)
+	slow, quick := r.open(t, "?subject=a"), r.open(t, "?subject=a")
+	for _, s := range []*ssetest.Stream{slow, quick} {
+		if e, err := s.Next(t.Context()); err != nil || e.Type != "connected" {
+			t.Fatalf("got %q, %v", e, err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- numbers(t.Context(), quick, records) }()
+	for n := range records {
+		r.publish(t, n+1, strings.Repeat("x", 4000)) // 12 MB, more than sockets hold
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the client that reads: %v", err)
+	}
+	if err := numbers(t.Context(), slow, records); err != nil {
+		t.Errorf("the client that did not: %v", err)
+	}
+	if r.replay.Stats().Falls == 0 {
+		t.Error("it never fell out of the ring: the test tests nothing")
+	}
+}
+
+// Goodbyes reach seated clients, too, with a whole response.
+func TestSeatedClientsAreDrained(t *testing.T) {
+	r := newSocketRig(t, Options{Retry: 100 * time.Millisecond}, 1<<20)
+	var streams []*ssetest.Stream
+	for range 50 {
+		s := r.open(t, "")
+		if e, err := s.Next(t.Context()); err != nil || e.Type != "connected" {
+			t.Fatalf("got %q, %v", e, err)
+		}
+		streams = append(streams, s)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- r.handler.Drain(t.Context(), 0) }()
+	for _, s := range streams {
+		last := ssetest.Event{}
+		for {
+			e, err := s.Next(t.Context())
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = e
+		}
+		if last.Type != "closing" || last.ID == "" {
+			t.Errorf("the last event is %q, want closing with an id", last)
+		}
+		s.Close()
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// fakeSharer is a follower that has one batch for each poll.
+type fakeSharer struct {
+	group  *bridge.Group
+	units  [][]byte
+	polled int
+}
+
+func (f *fakeSharer) Next(ctx context.Context) (bridge.Batch, error) {
+	<-ctx.Done()
+	return bridge.Batch{}, context.Cause(ctx)
+}
+func (f *fakeSharer) ID() string           { return "" }
+func (f *fakeSharer) Close()               {}
+func (f *fakeSharer) Rest()                {}
+func (f *fakeSharer) Group() *bridge.Group { return f.group }
+func (f *fakeSharer) Beat(*bridge.Scratch, time.Duration) bool {
+	return false
+}
+
+func (f *fakeSharer) Poll(s *bridge.Scratch) bool {
+	s.Restart()
+	f.polled++
+	s.Batch.Units = append(s.Batch.Units, f.units...)
+	return true
+}
+
+// fakeLine keeps what clients are written; some fail.
+type fakeLine struct {
+	plainLine
+	wrote map[*client]string
+	fails map[*client]bool
+}
+
+func (l *fakeLine) try(c *client, p []byte) (int, error) {
+	if l.fails[c] {
+		return 0, net.ErrClosed
+	}
+	l.wrote[c] += string(p)
+	return len(p), nil
+}
+
+// When clients leave in the midst of a sweep, others take their seats. None of
+// them may miss its turn: nothing would wake it again until the next event.
+func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 12
+		for failing := range 1 << 6 { // which of the even clients fail
+			b := start(t, Options{})
+			sw := &sweeper{handler: b.handler, taken: n, empty: make(chan struct{})}
+			l := &fakeLine{wrote: map[*client]string{}, fails: map[*client]bool{}}
+			sh := newShard(sw, l)
+			g := &seats{unwatch: func() {}}
+			var all []*client
+			for i := range n {
+				near, far := net.Pipe()
+				_ = far.Close()
+				ctx, stop := context.WithCancelCause(context.Background())
+				c := &client{ctx: ctx, stop: stop, sweeper: sw, seats: g, seat: i, f: &fakeSharer{}, out: &response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
+				b.handler.clients.open = map[uint64]*client{}
+				l.fails[c] = i%2 == 0 && failing>>(i/2)&1 == 1
+				g.clients = append(g.clients, seating{c, &fakeSharer{units: [][]byte{[]byte("x\n")}}})
+				all = append(all, c)
+			}
+			g.first = failing % n
+			sh.sweep(g, 0)
+			for i, c := range all {
+				if !l.fails[c] && !strings.HasPrefix(l.wrote[c], "2\r\nx\n\r\n") {
+					t.Errorf("failing %b: client %d was written %q", failing, i, l.wrote[c])
+				}
+			}
+			synctest.Wait()
+			b.stop()
+		}
+	})
+}
+
+// What a sweep has cut is completed at the very byte.
+func TestUnitsAreCutWhereTheSocketCutThem(t *testing.T) {
+	units := [][]byte{[]byte("a"), nil, bytes.Repeat([]byte("b"), 15), bytes.Repeat([]byte("c"), 16), bytes.Repeat([]byte("d"), 4096)}
+	var all []byte
+	for _, u := range units {
+		all = appendChunk(all, u)
+	}
+	for n := range len(all) {
+		whole, skip := wholeUnits(units, n)
+		got := slices.Clone(all[:n])
+		for i, u := range units[whole:] {
+			chunk := appendChunk(nil, u)
+			if i == 0 {
+				chunk = chunk[skip:]
+			}
+			got = append(got, chunk...)
+		}
+		if !bytes.Equal(got, all) {
+			t.Fatalf("cut at %d: %d whole units and %d bytes do not make the same", n, whole, skip)
+		}
+	}
+	if whole, _ := wholeUnits(units, len(all)); whole != len(units) {
+		t.Errorf("%d units are whole, want all", whole)
+	}
+	body, err := io.ReadAll(httputil.NewChunkedReader(io.MultiReader(bytes.NewReader(all), strings.NewReader(lastChunk))))
+	if err != nil || !bytes.Equal(body, bytes.Join(units, nil)) {
+		t.Errorf("the chunks do not read back: %v", err)
+	}
+}
+
+// Blocks are only taken for the same if they are those of the same group.
+func TestFramesAreSharedWithinAGroupOnly(t *testing.T) {
+	a, b, c := []byte("a"), []byte("b"), []byte("c")
+	var f frames
+	first := f.of([][]byte{a, b, c})
+	if again := f.of([][]byte{a, b, c}); &first[0] != &again[0] {
+		t.Error("the same blocks were framed twice")
+	}
+	f.forget()
+	if got, want := string(f.of([][]byte{a, a, c})), "1\r\na\r\n1\r\na\r\n1\r\nc\r\n"; got != want {
+		t.Errorf("another group's blocks are %q, want %q", got, want)
+	}
+}
