@@ -334,10 +334,10 @@ func (h *Handler) end(c *client, err error) {
 	if c.age != nil {
 		c.age.Stop()
 	}
-	h.clients.leave(c)
 	h.metrics.leave(reason, 1)
 	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
 	h.logLeft(c, reason, err)
+	h.clients.leave(c) // whoever waits for that finds all of it told
 	c.stop(nil)
 	c.out.finish(whole)
 	if c.sweeper != nil {
