@@ -21,10 +21,17 @@ type Scratch struct {
 	Batch   Batch
 	Entries []Entry
 	Now     time.Time // when the batch is taken
+
+	// What the batch was taken by: clients of a group that are at the same place,
+	// as most are, need not look for it again.
+	group    *Group // nil: nobody may have it again
+	from, to uint64
+	id       string // behind it
 }
 
 // Restart empties the batch; its slices are used again.
 func (s *Scratch) Restart() {
+	s.group = nil
 	clear(s.Batch.Traces)
 	clear(s.Batch.Units)
 	s.Batch = Batch{Units: s.Batch.Units[:0], Traces: s.Batch.Traces[:0]}

@@ -208,6 +208,29 @@ func (c *Cursor) Take(dst []Entry, maxBytes int) ([]Entry, WalkState) {
 	return dst, Going
 }
 
+// Place tells where the cursor is, for Keep.
+func (c *Cursor) Place() uint64 { return c.next }
+
+// Keep notes that the batch in s is what this cursor has passed since it was at
+// from, and that it ends with the event id id. It must hold all of that, and
+// nothing that another client would be told in another way.
+func (c *Cursor) Keep(s *Scratch, from uint64, id string) {
+	s.group, s.from, s.to, s.id = c.group, from, c.next, id
+}
+
+// Again passes what the batch in s holds, if that is what comes next, and returns
+// the event id behind it. Then the batch is this client's, too.
+func (c *Cursor) Again(s *Scratch) (id string, ok bool) {
+	if s.group != c.group || s.from != c.next {
+		return "", false
+	}
+	f := c.group.feed
+	f.mu.RLock() // as Take does: Head may be asked meanwhile
+	c.next = s.to
+	f.mu.RUnlock()
+	return s.id, true
+}
+
 // Head returns the feed's vector as an event id if the cursor is behind all
 // that its group is shown, so that the vector is the client's position too.
 func (c *Cursor) Head() (id string, ok bool) {

@@ -176,6 +176,7 @@ func (f *Follower) give(b batch) bridge.Batch {
 // in another way than its stream's reader did.
 func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
 	s.Restart()
+	from, told := f.cursor.Place(), false
 	entries, state := f.cursor.Take(s.Entries[:0], takeBytes)
 	s.Entries = entries
 	if state == bridge.Evicted {
@@ -183,6 +184,7 @@ func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
 	}
 	for i := range entries {
 		e := &entries[i]
+		told = told || e.Loss != nil
 		if e.Loss != nil && e.Loss.Open && !f.content(f.group.Streams()[e.Stream].OnReset()) {
 			return bridge.Doubtful
 		}
@@ -193,6 +195,9 @@ func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
 		f.mu.Lock()
 		f.at = f.sent
 		f.mu.Unlock()
+		if !told { // losses are counted for each client, and some want to be told otherwise
+			f.cursor.Keep(s, from, f.sent)
+		}
 	}
 	clear(entries)
 	return bridge.AtHead

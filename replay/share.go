@@ -22,9 +22,18 @@ func (f *Follower) Group() *bridge.Group {
 func (f *Follower) Rest() { f.scratch = nil }
 
 // Poll is Next for a client that is level, without waiting: it puts into s what
-// there is to write, which may be nothing. It returns false when the client is
-// not level any more; then Next has what comes.
+// there is to write, which may be nothing. If s holds what another client of the
+// group was given at the same place, that is it; what has come since is for the
+// next time, of which the group has told. It returns false when the client is not
+// level any more; then Next has what comes.
 func (f *Follower) Poll(s *bridge.Scratch) bool {
+	if id, ok := f.cursor.Again(s); ok {
+		f.sent, f.spoke = id, s.Now
+		f.mu.Lock()
+		f.at = id
+		f.mu.Unlock()
+		return true
+	}
 	if f.take(s) != bridge.AtHead {
 		s.Restart()
 		return false

@@ -15,6 +15,10 @@ import (
 // thousand clients takes tens of milliseconds.
 const yieldAfter = 64
 
+// largeBatch is the size from which a batch may not be all that is pending, as
+// followers bound what they hand out at once.
+const largeBatch = 16 << 10
+
 // A sharer is a [Follower] that needs no goroutine while its client is level. It
 // is found by type assertion. Its methods are for whoever may call Next.
 type sharer interface {
@@ -251,20 +255,24 @@ func (sh *shard) seat(s seating) {
 	if g == nil {
 		g = &seats{group: group}
 		sh.groups[group] = g
-		g.unwatch = group.Watch(func() {
-			sh.send(func(in *inbox) {
-				if !g.fresh {
-					g.fresh = true
-					in.fresh = append(in.fresh, g)
-				}
-			})
-		})
+		g.unwatch = group.Watch(func() { sh.again(g) })
 	}
 	s.c.seats, s.c.seat = g, len(g.clients)
 	g.clients = append(g.clients, s)
 	sh.begin()
 	sh.frames.forget()
-	sh.serve(s, 0) // what came before somebody watched
+	sh.scratch.Restart() // no batch of before: what came since would wait for a next one
+	sh.serve(s, 0)       // what came before somebody watched
+}
+
+// again asks for another sweep over a group.
+func (sh *shard) again(g *seats) {
+	sh.send(func(in *inbox) {
+		if !g.fresh {
+			g.fresh = true
+			in.fresh = append(in.fresh, g)
+		}
+	})
 }
 
 // free takes back a client that is seated here.
@@ -349,6 +357,9 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 		c.late = late
 		sh.giveBack(c, late.Units[whole:], skip)
 	default:
+		if sh.frames.bytes >= largeBatch {
+			sh.again(c.seats)
+		}
 		c.out.count(sh.frames.bytes)
 		sh.at = c.out.delivered(*b, sh.at)
 	}

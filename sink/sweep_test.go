@@ -187,6 +187,31 @@ func TestHangUpOfASeatedClientIsNoticed(t *testing.T) {
 	r.until(t, "a reset connection to be noticed", r.sees(0))
 }
 
+// More than fits into one write is not left until the next event comes.
+func TestLargeBurstsReachSeatedClientsAtOnce(t *testing.T) {
+	const records = 400
+	r := newSocketRig(t, Options{Heartbeat: time.Hour}, 8<<20) // no sign of life comes to help
+	s := r.open(t, "")
+	for e := (ssetest.Event{}); e.Type != "caught-up"; {
+		var err error
+		if e, err = s.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var messages []sourcetest.Message
+	for n := range records {
+		messages = append(messages, sourcetest.Message{Subject: "a", Data: fmt.Appendf(nil, "%d %s", n+1, strings.Repeat("x", 10_000))})
+	}
+	for _, m := range messages { // 4 MB, as fast as the reader takes it
+		r.broker.Append(m)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second) // it takes some milliseconds
+	defer stop()
+	if err := numbers(ctx, s, records); err != nil {
+		t.Error(err)
+	}
+}
+
 // A phone in a tunnel reads nothing for a while. That costs nobody else anything,
 // and it goes on exactly where it was, though the ring has long gone on.
 func TestClientThatStopsReadingGoesOnExactly(t *testing.T) {

@@ -1,0 +1,63 @@
+package replay
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// Thousands of clients at one place are given one batch, which is looked for once.
+// One at another place must not be given it, nor one that would be told of a loss
+// in its own way.
+func TestPolledClientsShareABatchOnlyAtTheSamePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js)
+		join := func() *rigClient {
+			c := r.follow(bridge.Subscription{})
+			c.until("caught-up")
+			c.expect(second)
+			return c
+		}
+		a, b, c := join(), join(), join()
+		s := new(bridge.Scratch)
+		poll := func(who string, c *rigClient, want ...string) {
+			t.Helper()
+			s.Now = time.Now()
+			if !c.Poll(s) {
+				t.Fatalf("%s is not level", who)
+			}
+			if len(s.Batch.Units) != len(want) {
+				t.Fatalf("%s got %d units, want %q", who, len(s.Batch.Units), want)
+			}
+			for i, u := range s.Batch.Units {
+				e := simDecode(u)
+				if got := e.text(string(u)); got != want[i] {
+					t.Errorf("%s got %q, want %q", who, got, want[i])
+				}
+				if i == len(want)-1 && e.id != c.ID() {
+					t.Errorf("%s is at %s behind an event with the id %s", who, c.ID(), e.id)
+				}
+			}
+			if s.Batch.Records != len(want) {
+				t.Errorf("%s got %d records, want %d", who, s.Batch.Records, len(want))
+			}
+		}
+		r.write("j", 0, "s", "1")
+		poll("a", a, "data j/0@1 1")
+		poll("b", b, "data j/0@1 1")
+		r.write("j", 0, "s", "2")
+		poll("c", c, "data j/0@1 1") // the same; what came since, next time
+		poll("a", a, "data j/0@2 2")
+		r.write("j", 0, "s", "3")
+		poll("b", b, "data j/0@2 2")
+		s.Restart()
+		poll("c", c, "data j/0@2 2", "data j/0@3 3") // a batch of its own
+		poll("a", a, "data j/0@3 3")
+		poll("b", b, "data j/0@3 3")
+		for _, client := range []*rigClient{a, b, c} { // none of them has it twice
+			client.expect(second)
+		}
+	})
+}
