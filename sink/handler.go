@@ -328,16 +328,16 @@ func (h *Handler) end(c *client, err error) {
 	if c.watched {
 		c.shard.Load().line.unwatch(c)
 	}
-	if c.f != nil {
-		c.f.Close()
-	}
-	if c.age != nil {
-		c.age.Stop()
-	}
 	h.metrics.leave(reason, 1)
 	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
 	h.logLeft(c, reason, err)
-	h.clients.leave(c) // whoever waits for that finds all of it told
+	if c.age != nil {
+		c.age.Stop()
+	}
+	if c.f != nil {
+		c.f.Close()
+	}
+	h.clients.leave(c) // whoever waits for either finds all of it told
 	c.stop(nil)
 	c.out.finish(whole)
 	if c.sweeper != nil {
