@@ -9,11 +9,12 @@
 //	/debug/pprof/, /openapi.json            ──► profiles; this list for programs
 //	/inspector/ ──► the page; where a token is needed it asks for it, and gets a
 //	                cookie that stands for it (login.go)
-//	/events ──► what the page reads: the clients' own handler, by its own rules
+//	/events ──► access ──► what the page reads: the clients' own handler
 //	everything else ───────────────────────► 404
 //
-// What streams there are and what they wait for is nobody's business but the
-// operator's. On a loopback listener whoever is on the machine may ask, but not
+// What streams there are, what they wait for and what they hold is nobody's
+// business but the operator's; whom else to give records is for the clients'
+// listener to say. On a loopback listener whoever is on the machine may ask, but not
 // a web page that has had its name resolved to 127.0.0.1 (DNS rebinding): the
 // Host has to be a loopback one. Anywhere else a bearer token is needed, and
 // without one configured nothing but the probes and metrics is answered. Web pages
@@ -70,7 +71,7 @@ type Options struct {
 	// events that it reads.
 	Inspector bool
 	// Events serves the streams at EventsPath of the listener for clients. Here
-	// they are at /events. nil: not at all.
+	// they are at /events, for whoever may ask for the rest. nil: not at all.
 	Events     http.Handler
 	EventsPath string
 	// Version is what the inspector says of the program.

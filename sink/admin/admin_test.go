@@ -112,7 +112,9 @@ func TestEverythingButProbesAndMetricsIsGuarded(t *testing.T) {
 		t.Error("a stranger drained the bridge")
 		return 0, 0
 	}
-	for _, r := range routes(o) {
+	o.Events = echo
+	events := []route{{method: http.MethodGet, path: "/events"}, {method: http.MethodGet, path: "/events/orders"}, {method: http.MethodOptions, path: "/events"}}
+	for _, r := range append(routes(o), events...) {
 		for name, test := range map[string]struct {
 			loopback bool
 			token    func() string

@@ -29,7 +29,7 @@ func (o Options) mountInspector(mux *http.ServeMux) {
 	mux.Handle(inspectorPath, methods{http.MethodGet: may.front(inspectorFiles())})
 	mux.Handle("/{$}", methods{http.MethodGet: http.RedirectHandler(inspectorPath, http.StatusFound)})
 	if o.Events != nil {
-		events := may.front(movedFrom(o.EventsPath, o.Events))
+		events := may.guard(movedFrom(o.EventsPath, o.Events))
 		mux.Handle(eventsPath, events)
 		mux.Handle(eventsPath+"/", events)
 	}

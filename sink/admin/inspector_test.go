@@ -106,7 +106,8 @@ func TestInspectorFilesAreSentOnce(t *testing.T) {
 }
 
 // The page has to come before the token can be asked for, and it is no secret.
-// Where no token could open anything, not even the page is there.
+// Where no token could open anything, not even the page is there. What it reads is
+// one: records are the operator's as much as the state of streams.
 func TestInspectorIsAsOpenAsTheListener(t *testing.T) {
 	for name, test := range map[string]struct {
 		loopback    bool
@@ -127,7 +128,7 @@ func TestInspectorIsAsOpenAsTheListener(t *testing.T) {
 		if test.token != "" {
 			o.Token = token(test.token)
 		}
-		for path, want := range map[string]int{"/inspector/": test.page, "/inspector/app.js": test.page, "/inspector/config.json": test.data, "/events": test.page} {
+		for path, want := range map[string]int{"/inspector/": test.page, "/inspector/app.js": test.page, "/inspector/config.json": test.data, "/events": test.data, "/events/orders": test.data} {
 			if w := ask(t, o, http.MethodGet, path, test.host, ""); w.Code != want {
 				t.Errorf("%s: %s: got %d, want %d", name, path, w.Code, want)
 			}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -423,14 +424,15 @@ func TestInspectorGivesCode(t *testing.T) {
 	})
 }
 
-// firstData runs a shell command and returns the first data line of a record that
-// it prints.
-func firstData(t *testing.T, command string) string {
+// firstData runs a shell command, with more variables, and returns the first data
+// line of a record that it prints, or none if it ends before.
+func firstData(t *testing.T, command string, env ...string) string {
 	t.Helper()
 	need(t, "apt-get install curl", "curl")
 	ctx, stop := context.WithTimeout(t.Context(), patienceSeconds*time.Second)
 	defer stop()
 	cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+command)
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -585,7 +587,7 @@ func TestInspectorAsksForTheToken(t *testing.T) {
 		// A name that is not this machine's, as behind a proxy: the listener's own
 		// loopback address would need no token.
 		base := strings.Replace(i.AdminURL, "127.0.0.1", "inspector.localhost", 1)
-		i.Open(base + "/inspector/?subject=prices.>")
+		i.Open(base + "/inspector/?subject=prices.>&format=data")
 		i.Until(`document.body.dataset.state === "locked" && document.querySelector("#login-dialog").open`)
 		i.Photograph("")
 		i.Type("#token", "wrong")
@@ -601,7 +603,33 @@ func TestInspectorAsksForTheToken(t *testing.T) {
 		if kept {
 			t.Error("the page has the token")
 		}
-		i.Open(base + "/inspector/") // the login holds
+		// What is taken along has no token in it, and works where there is one.
+		i.Press("y")
+		i.Until(`document.querySelector("#code-dialog").open`)
+		command := i.Text("#curl-text")
+		if strings.Contains(command, secret) || !strings.Contains(i.Text("#code-token"), "SSEBRIDGE_ADMIN_TOKEN") {
+			t.Errorf("command %s, and a word on the token: %s", command, i.Text("#code-token"))
+		}
+		i.Photograph("code")
+		i.Press("Escape")
+		command = strings.Replace(command, "/events?", "/events?start=all&", 1)
+		for token, want := range map[string]string{secret: `data: {"n":1}`, "wrong": ""} {
+			if line := firstData(t, command, "SSEBRIDGE_ADMIN_TOKEN="+token); line != want {
+				t.Errorf("the command prints %q, want %q", line, want)
+			}
+		}
+		// A login that ends ends at the position, as any connection does.
+		i.Evaluate(nil, `fetch("logout", {method: "POST"}).then(() => null)`)
+		i.Click("#disconnect")
+		i.Publish("prices.ACME", `{"n":2}`)
+		i.Click("#disconnect")
+		i.Until(`document.body.dataset.state === "locked" && document.querySelector("#login-dialog").open`)
+		i.Type("#token", secret)
+		i.UntilRecord("prices", 2)
+		wantRun(t, i.Told(0), "prices", 1, 2)
+		i.Shown(`{"n":1}`) // what was seen stays
+		// The login holds.
+		i.Open(base + "/inspector/")
 		i.Live()
 		i.Click("#logout")
 		i.Until(`document.body?.dataset.state === "locked"`) // the page is loaded again

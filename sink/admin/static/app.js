@@ -74,6 +74,7 @@ const connection = new Connection({
     timeline.add("end", told ? "connection ended as told" : clean ? "connection ended by the server" : "connection lost", { tone: told ? "warn" : "bad", note: `${told || !clean ? `${reason}, ` : ""}after ${span(open)}` }),
   onProblem: (why) => {
     problem = why;
+    if (why.status === 401) load(); // which asks for the token, if it is that which is missing
     timeline.add("problem", why.title, { tone: "bad", note: [why.status, why.code, why.detail].filter((part) => part).join(", ") });
   },
 });
@@ -558,7 +559,10 @@ function showCode(row = list.selected === null ? undefined : store.get(list.sele
   }
   const id = row?.id ?? "";
   $("code-note").textContent = id === "" ? "What the page follows now, from the start that is set. Choose a row first to begin behind it." : `Goes on behind the event that arrived at ${clock(row.at)}.`;
-  $("curl-text").textContent = asCurl(url, id);
+  $("curl-text").textContent = asCurl(url, id, config.session);
+  $("code-token").textContent = config.session
+    ? "This listener wants its token: curl takes it from SSEBRIDGE_ADMIN_TOKEN in your shell; EventSource cannot send it, and works in pages of this origin after a login. The listener for clients does not ask for it."
+    : "Neither holds a token. Where one is needed, put it in yourself.";
   $("source-text").textContent = asEventSource(url, id, [...names]);
   $("code-dialog").showModal();
 }
@@ -828,6 +832,11 @@ async function begin() {
     $("empty").replaceChildren(element("h2", "", "The inspector cannot begin"), element("p", "", why), again);
     $("state").dataset.tone = "bad";
     $("state").textContent = "no answer";
+    return;
+  }
+  if (started) { // it was locked in between
+    if (connection.state !== "live") goOn();
+    showState();
     return;
   }
   fillStreams();
