@@ -9,7 +9,7 @@ export const CONTROL = new Set(["connected", "caught-up", "position", "gap", "re
 
 // The beginning of an envelope, as ssebridge writes it. What is quoted in it may
 // hold no quote that is not escaped, so the pieces cannot be mistaken.
-const STRING = '"(?:[^"\\\\]|\\\\.)*"';
+const STRING = '"[^"\\\\]*(?:\\\\.[^"\\\\]*)*"'; // runs over many characters at a time, or long ones take too much stack
 const ENVELOPE = new RegExp(`^\\{"stream":(${STRING}),"subject":(${STRING}),"partition":(\\d+),"offset":(\\d+),"time":(null|${STRING})`);
 const PAYLOAD = /,"encoding":"(json|text|base64)","data":\n?/;
 

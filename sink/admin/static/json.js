@@ -4,7 +4,7 @@
 
 import { element } from "./words.js";
 
-const TOKEN = /\s*("(?:[^"\\]|\\.)*"|[-0-9][0-9.eE+-]*|true|false|null|[{}[\],:])/y;
+const TOKEN = /\s*([-0-9][0-9.eE+-]*|true|false|null|[{}[\],:"])/y; // of a string only its beginning
 const MAX_CHARACTERS = 200_000; // more would take the page's time for what nobody reads
 
 export function isJSON(text) {
@@ -19,9 +19,22 @@ export function isJSON(text) {
 function* tokens(text) {
   TOKEN.lastIndex = 0;
   for (let match; (match = TOKEN.exec(text)) !== null; ) {
-    const at = TOKEN.lastIndex;
-    yield { token: match[1], at: at - match[1].length, end: at };
-    TOKEN.lastIndex = at; // somebody else may have used it meanwhile
+    const at = TOKEN.lastIndex - match[1].length;
+    const end = match[1] === '"' ? endOfString(text, at) : TOKEN.lastIndex;
+    yield { token: text.slice(at, end), at, end };
+    TOKEN.lastIndex = end; // somebody else may have used it meanwhile
+  }
+}
+
+// endOfString returns where a string that begins at at has ended. A pattern would
+// do for short ones: of those with millions of escapes it runs out of stack.
+function endOfString(text, at) {
+  for (let quote = at; ; ) {
+    quote = text.indexOf('"', quote + 1);
+    if (quote < 0) return text.length; // it is no JSON, so nobody asks
+    let escapes = 0;
+    while (text[quote - 1 - escapes] === "\\") escapes++;
+    if (escapes % 2 === 0) return quote + 1;
   }
 }
 

@@ -32,7 +32,8 @@ export class Parser {
     if (text === "") return;
     if (this.#afterCR && text[0] === "\n") text = text.slice(1);
     this.#afterCR = text === "" ? false : text.endsWith("\r");
-    const lines = (this.#rest + text).split(/\r\n|\n|\r/);
+    const lines = text.split(/\r\n|\n|\r/);
+    lines[0] = this.#rest + lines[0]; // not split again: a long line comes in many pieces
     this.#rest = lines.pop();
     for (const line of lines) this.#line(line);
   }

@@ -10,6 +10,7 @@ const { complete, detailOf, makeRow } = await import("./event.js");
 const { members } = await import("./json.js");
 const { asCurl, asEventSource, eventsURL, pageSearch, readQuery, searchFor, withoutSecrets } = await import("./query.js");
 const { Rates } = await import("./rates.js");
+const { Parser } = await import("./sse.js");
 const { Store } = await import("./store.js");
 const { size, span } = await import("./words.js");
 
@@ -137,6 +138,32 @@ test("what is copied survives a shell and a program", () => {
   assert.equal(asCurl(url, "a'; rm -rf / #"), "curl -N -H 'Last-Event-ID: a'\\''; rm -rf / #' 'http://bridge.example:8481/events?subject=it%27s'");
   assert.equal(asCurl(new URL("http://bridge.example:8481/events"), "", true), `curl -N -H "Authorization: Bearer $SSEBRIDGE_ADMIN_TOKEN" 'http://bridge.example:8481/events'`);
   assert.match(asEventSource(url, "1~a", ['x"y', "message", "gap"]), /for \(const name of \["message","gap","x\\"y"\]\)/);
+});
+
+// The bridge sends events of up to 8 MiB. Time that grows with the square of that
+// holds the page for a minute, and patterns run out of stack. The bounds are ten
+// times what it takes.
+test("an event of 8 MiB is read and opened without holding the page", () => {
+  const head = '{"stream":"s","subject":"x","partition":0,"offset":1,"time":null,"key":null,"headers":{}';
+  const spent = (since) => {
+    const { user, system } = process.cpuUsage(since);
+    return (user + system) / 1000;
+  };
+  for (const [unit, character] of [["A", "A"], ["\\n", "\n"], ['\\"', '"'], ["\\\\", "\\"]]) {
+    const payload = unit.repeat((8 << 20) / unit.length);
+    const bytes = new TextEncoder().encode(`data: ${head},"encoding":"text","data":"${payload}"}\n\n`);
+    const events = [];
+    const parser = new Parser({ onEvent: (event) => events.push(event) });
+    const began = process.cpuUsage();
+    for (let from = 0; from < bytes.length; from += 16 << 10) parser.feed(bytes.subarray(from, from + (16 << 10)));
+    assert.equal(events.length, 1);
+    assert.ok(spent(began) < 1000, `${unit}: parsing took ${spent(began)} ms`);
+    const read = process.cpuUsage();
+    assert.ok(detailOf(makeRow({ ...events[0], at: 0 }, "")).payload === character.repeat((8 << 20) / unit.length), unit); // equal would print it
+    assert.ok(spent(read) < 3000, `${unit}: opening took ${spent(read)} ms`);
+  }
+  const long = makeRow({ name: "message", data: `${head.replace('"x"', `"${"y".repeat(8 << 20)}"`)},"encoding":"json","data":{}}`, id: "", bytes: 1, at: 0 }, "");
+  assert.equal(long.subject.length, 8 << 20);
 });
 
 test("a search wants all words, and none that has a minus", () => {
