@@ -4,7 +4,7 @@ const SECONDS = 60;
 const TOP = 5;
 
 export class Rates {
-  #seconds = []; // {second, counts: Map}, the oldest first
+  #seconds = []; // {second, counts: Map, sum}, the oldest first
   #totals = new Map(); // over all of them
   #colours = new Map(); // by name, while it is among the first
   #since = null; // the second of the first event: before it nothing was counted
@@ -14,11 +14,12 @@ export class Rates {
     this.#since ??= second;
     let newest = this.#seconds.at(-1);
     if (newest === undefined || second > newest.second) {
-      newest = { second, counts: new Map() };
+      newest = { second, counts: new Map(), sum: 0 };
       this.#seconds.push(newest);
       this.#forget(second);
     }
     newest.counts.set(name, (newest.counts.get(name) ?? 0) + 1);
+    newest.sum++;
     this.#totals.set(name, (this.#totals.get(name) ?? 0) + 1);
   }
 
@@ -38,33 +39,46 @@ export class Rates {
     this.#totals.clear();
   }
 
+  // top returns the names that came most, by one pass: they may be as many as events.
+  #top() {
+    const stands = ([a, n], [b, m]) => n > m || (n === m && a < b); // before the other
+    const top = [];
+    for (const entry of this.#totals) {
+      if (top.length === TOP && !stands(entry, top[TOP - 1])) continue;
+      let at = top.length;
+      while (at > 0 && stands(entry, top[at - 1])) at--;
+      top.splice(at, 0, entry);
+      if (top.length > TOP) top.pop();
+    }
+    return top.map(([name]) => name);
+  }
+
   // series returns lines for a Chart: the names that came most in the last
   // minute, and the rest in one. The second that is not over is left out.
   series(now) {
     const last = Math.floor(now / 1000) - 1;
     this.#forget(last + 1);
-    const names = [...this.#totals].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
-    const top = names.slice(0, TOP).map(([name]) => name);
+    const top = this.#top();
     for (const name of this.#colours.keys()) if (!top.includes(name)) this.#colours.delete(name);
     for (const name of top) {
       if (this.#colours.has(name)) continue;
       const taken = new Set(this.#colours.values());
       this.#colours.set(name, [1, 2, 3, 4, 5, 6].find((colour) => !taken.has(colour)));
     }
-    const at = new Map(this.#seconds.map(({ second, counts }) => [second, counts]));
+    const at = new Map(this.#seconds.map((one) => [one.second, one]));
     const lines = top.map((name) => ({ name, colour: this.#colours.get(name), points: [] }));
-    const rest = names.length > TOP ? { name: `${names.length - TOP} more`, rest: true, points: [] } : null;
+    const more = this.#totals.size - top.length;
+    const rest = more > 0 ? { name: `${more} more`, rest: true, points: [] } : null;
     for (let second = Math.max(last - SECONDS, this.#since ?? last); second <= last; second++) {
-      const counts = at.get(second);
+      const counted = at.get(second);
       const time = (second + 1) * 1000;
-      let others = 0;
-      if (rest !== null && counts !== undefined) for (const n of counts.values()) others += n;
+      let others = counted?.sum ?? 0;
       for (const line of lines) {
-        const n = counts?.get(line.name) ?? 0;
+        const n = counted?.counts.get(line.name) ?? 0;
         line.points.push([time, n]);
         others -= n;
       }
-      rest?.points.push([time, Math.max(0, others)]);
+      rest?.points.push([time, others]);
     }
     return rest === null ? lines : [...lines, rest];
   }
@@ -73,8 +87,8 @@ export class Rates {
   perSecond(now, seconds = 5) {
     const last = Math.floor(now / 1000) - 1;
     let n = 0;
-    for (const { second, counts } of this.#seconds) {
-      if (second > last - seconds && second <= last) for (const one of counts.values()) n += one;
+    for (const { second, sum } of this.#seconds) {
+      if (second > last - seconds && second <= last) n += sum;
     }
     return n / seconds;
   }

@@ -202,6 +202,29 @@ test("rates count whole seconds, and what comes most", () => {
   assert.equal(rates.series(at + 100_000).length, 0);
 });
 
+// Subjects such as orders.{id} are as many as records.
+test("rates tell what comes most among very many", () => {
+  const rates = new Rates();
+  let seed = 1;
+  for (let second = 0; second < 60; second++) {
+    for (let i = 0; i < 1000; i++) rates.add(`orders.${(seed = (seed * 48271) % 2147483647)}`, second * 1000);
+    for (let i = 0; i < 7; i++) for (let n = 0; n <= i; n++) rates.add(`top.${i}`, second * 1000);
+  }
+  const began = process.cpuUsage();
+  let series;
+  for (let i = 0; i < 10; i++) series = rates.series(60_000);
+  const { user, system } = process.cpuUsage(began);
+  assert.ok(user + system < 300_000, `${(user + system) / 10_000} ms each second`);
+  assert.deepEqual(series.map(({ name }) => name), ["top.6", "top.5", "top.4", "top.3", "top.2", "60002 more"]);
+  assert.deepEqual(series.at(-1).points[0], [1000, 1003]);
+});
+
+test("names that stand as high come in the order of the alphabet", () => {
+  const rates = new Rates();
+  for (const name of ["g", "c", "a", "f", "b", "e", "d"]) rates.add(name, 0);
+  assert.deepEqual(rates.series(1000).map(({ name }) => name), ["a", "b", "c", "d", "e", "2 more"]);
+});
+
 test("times and sizes stay short", () => {
   for (const [ms, text] of [[0, "0 ms"], [999, "999 ms"], [1500, "1.50 s"], [99_000, "99.0 s"], [600_000, "10 min"], [8e6, "2 h"], [5e8, "6 d"], [-5, "-5 ms"]]) assert.equal(span(ms), text);
   for (const [bytes, text] of [[0, "0 B"], [999, "999 B"], [1500, "1.5 kB"], [25_000, "25 kB"], [3e6, "3.0 MB"], [2e9, "2.0 GB"]]) assert.equal(size(bytes), text);
