@@ -469,6 +469,8 @@ func TestInspectorOpensAnyAddress(t *testing.T) {
 			"/events?start=yesterday":   "bad-parameter",
 			"/nowhere":                  "404",
 			"/events?subject=nothing.>": "no-stream",
+			"/events?start=100%":        "bad-query",
+			"/events?subject=%ff":       "bad-subject",
 		} {
 			i.Type("#url", address)
 			i.Until(`document.body.dataset.state === "refused"`)
@@ -477,6 +479,9 @@ func TestInspectorOpensAnyAddress(t *testing.T) {
 				i.Photograph("refused")
 			}
 		}
+		i.Visit("?url=" + url.QueryEscape("/events?start=100%")) // the page begins with it
+		i.Until(`document.body.dataset.state === "refused"`)
+		i.Click("#from-url")
 		i.Type("#url", "https://evil.example/events")
 		i.Until(`document.querySelector("#fault").textContent.includes("only addresses that begin with")`)
 	})

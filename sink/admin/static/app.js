@@ -18,7 +18,7 @@ import { Connection } from "./connection.js";
 import { showDetail } from "./detail.js";
 import { complete, makeRow } from "./event.js";
 import { VirtualList } from "./list.js";
-import { asCurl, asEventSource, eventsURL, pageSearch, patternsIn, readQuery, searchFor } from "./query.js";
+import { asCurl, asEventSource, eventsURL, pageSearch, patternsIn, readable, readQuery, searchFor } from "./query.js";
 import { Rates } from "./rates.js";
 import { Store } from "./store.js";
 import { Timeline } from "./timeline.js";
@@ -334,7 +334,7 @@ function connect(id = "") {
   history.replaceState(null, "", location.pathname + pageSearch(query));
   showAsked();
   setFollow(true);
-  timeline.add("connecting", id === "" ? "connecting" : "connecting, to go on behind an id", { note: decodeURIComponent(url.pathname + url.search) });
+  timeline.add("connecting", id === "" ? "connecting" : "connecting, to go on behind an id", { note: readable(url) });
   connection.open(url.href, id);
   delete body.dataset.edit;
   $("edit").setAttribute("aria-expanded", "false");

@@ -57,6 +57,17 @@ export function eventsURL(query, events) {
   return url;
 }
 
+// readable is the path and query of an address without percent signs; with them,
+// where one stands for nothing.
+export function readable(url) {
+  const text = url.pathname + url.search;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 // SECRET is what parameters are called that carry a secret.
 const SECRET = /token|ticket|secret|passw|passwd|pwd|jwt|auth|api-?_?key|signature|^sig$|^key$|session|credential|code$/i;
 

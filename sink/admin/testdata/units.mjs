@@ -8,7 +8,7 @@ globalThis.location = new URL("http://bridge.example:8481/inspector/");
 const { faultOf, offersFor } = await import("./completion.js");
 const { complete, detailOf, makeRow } = await import("./event.js");
 const { members } = await import("./json.js");
-const { asCurl, asEventSource, eventsURL, pageSearch, readQuery, searchFor, withoutSecrets } = await import("./query.js");
+const { asCurl, asEventSource, eventsURL, pageSearch, readable, readQuery, searchFor, withoutSecrets } = await import("./query.js");
 const { Rates } = await import("./rates.js");
 const { Parser } = await import("./sse.js");
 const { Store } = await import("./store.js");
@@ -138,6 +138,14 @@ test("what is copied survives a shell and a program", () => {
   assert.equal(asCurl(url, "a'; rm -rf / #"), "curl -N -H 'Last-Event-ID: a'\\''; rm -rf / #' 'http://bridge.example:8481/events?subject=it%27s'");
   assert.equal(asCurl(new URL("http://bridge.example:8481/events"), "", true), `curl -N -H "Authorization: Bearer $SSEBRIDGE_ADMIN_TOKEN" 'http://bridge.example:8481/events'`);
   assert.match(asEventSource(url, "1~a", ['x"y', "message", "gap"]), /for \(const name of \["message","gap","x\\"y"\]\)/);
+});
+
+// What somebody types has percent signs where no code follows.
+test("an address is shown decoded, or as it is", () => {
+  assert.equal(readable(new URL("http://bridge.example/events?subject=a.%3E&x=%C3%A9")), "/events?subject=a.>&x=é");
+  for (const path of ["/events?x=100%", "/events?x=%ff", "/%", "/events?subject=a.%3E&x=%E2%82"]) {
+    assert.equal(readable(new URL(path, "http://bridge.example")), path);
+  }
 });
 
 // The bridge sends events of up to 8 MiB. Time that grows with the square of that
