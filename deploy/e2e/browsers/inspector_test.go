@@ -397,7 +397,7 @@ func TestInspectorGivesCode(t *testing.T) {
 		i.Until(`document.querySelector("#code-dialog").open`)
 		var id string
 		i.Evaluate(&id, `window.told.at(-1).id`)
-		want := "curl -N -H 'Last-Event-ID: " + id + "' '" + i.AdminURL + "/events?subject=prices.%3E&format=data'"
+		want := "curl -gN -H 'Last-Event-ID: " + id + "' '" + i.AdminURL + "/events?subject=prices.%3E&format=data'"
 		command, code := i.Text("#curl-text"), i.Text("#source-text")
 		if command != want {
 			t.Errorf("command %s, want %s", command, want)
@@ -412,6 +412,27 @@ func TestInspectorGivesCode(t *testing.T) {
 		i.Until(`window.logged.some(([name, id, data]) => name === "message" && data === '{"n":2}')`)
 		i.Until(`window.logged.some(([name]) => name === "connected")`)
 		i.Evaluate(nil, "source.close()")
+		// Records may make up any number of names.
+		i.VisitLive("?stream=orders")
+		for n := range 120 {
+			m := &natsgo.Msg{Subject: "orders.eu", Data: []byte("{}"), Header: natsgo.Header{"Kind": {fmt.Sprint("kind", n)}}}
+			if _, err := i.Broker.PublishMsg(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		i.UntilRecord("orders", 120)
+		i.Press("y")
+		if n := strings.Count(i.Text("#source-text"), `"kind`); n < 90 || n > 100 {
+			t.Errorf("%d names of events in the code, want the first 100", n)
+		}
+		// A typed address may have braces, of which curl would make two.
+		i.Visit("?url=" + url.QueryEscape("/events/{orders,prices}?subject=prices.[1-3]&start=all"))
+		i.Until(`document.body.dataset.state === "refused"`)
+		i.Evaluate(nil, `document.querySelector("#code").click()`)
+		answer, err := exec.CommandContext(t.Context(), "sh", "-c", i.Text("#curl-text")).Output()
+		if err != nil || strings.Count(string(answer), `"status"`) != 1 {
+			t.Errorf("the command prints %q, %v, want the one answer that the page got", answer, err)
+		}
 		// A token in an address that was typed goes to the server, and nowhere else.
 		i.Visit("?url=" + url.QueryEscape("/events?access_token=s3cret"))
 		i.Until(`document.body.dataset.state === "refused"`) // the bridge knows no such parameter
@@ -421,7 +442,7 @@ func TestInspectorGivesCode(t *testing.T) {
 		if strings.Contains(shown, "s3cret") || strings.Count(shown, "REDACTED") != 3 {
 			t.Errorf("the token is shown: %s", shown)
 		}
-	})
+	}, "STREAM_ORDERS_EVENT={header.Kind}")
 }
 
 // firstData runs a shell command, with more variables, and returns the first data

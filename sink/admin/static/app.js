@@ -28,6 +28,7 @@ const MAX_HELD = 20_000; // events that a pause holds before it disconnects
 const MAX_HELD_BYTES = 32 << 20;
 const CELLS = ["time", "subject", "name", "place", "lag", "size", "payload"];
 const MAX_SEEN = 5_000; // subjects that are kept to be offered
+const MAX_NAMES = 100; // of events, for the code: records may make up any number
 const SCAN = 8; // ms of searching at a time, so that the page stays smooth
 
 const $ = (id) => document.getElementById(id);
@@ -50,7 +51,7 @@ let comesBack = 0; // when a waiting connection tries again
 let followedTo = 0; // number of the row that came next when auto-scroll ended
 let offersAt = 0; // when real subjects were asked for last
 let [scanning, typed, saying] = [0, 0, 0]; // timers
-const names = new Set(); // of all events so far
+const names = new Set(); // of events so far
 const seen = new Map(); // subject -> stream
 
 const store = new Store();
@@ -86,7 +87,7 @@ const list = new VirtualList({ grid: $("grid"), rows: $("rows"), view: store, ma
 function onEvent(event) {
   const row = makeRow(event, before);
   before = event.id;
-  names.add(event.name);
+  if (row.control || names.size < MAX_NAMES) names.add(event.name);
   if (row.control) onControl(row);
   else {
     total++;
@@ -559,6 +560,7 @@ function showCode(row = list.selected === null ? undefined : store.get(list.sele
   }
   const id = row?.id ?? "";
   $("code-note").textContent = id === "" ? "What the page follows now, from the start that is set. Choose a row first to begin behind it." : `Goes on behind the event that arrived at ${clock(row.at)}.`;
+  if (names.size >= MAX_NAMES) $("code-note").textContent += ` The code knows the first ${MAX_NAMES} names of events.`;
   $("curl-text").textContent = asCurl(url, id, config.session);
   $("code-token").textContent = config.session
     ? "This listener wants its token: curl takes it from SSEBRIDGE_ADMIN_TOKEN in your shell; EventSource cannot send it, and works in pages of this origin after a login. The listener for clients does not ask for it."

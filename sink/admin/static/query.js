@@ -87,11 +87,12 @@ export function withoutSecrets(text) {
 }
 
 // asCurl is a command that reads the same, behind the event with that id. With
-// token it sends the one of the admin listener, which the shell has to know.
+// token it sends the one of the admin listener, which the shell has to know. -g: curl
+// would make several addresses of one with braces or brackets.
 export function asCurl(url, id, token = false) {
   const login = token ? ' -H "Authorization: Bearer $SSEBRIDGE_ADMIN_TOKEN"' : "";
   const header = id === "" ? "" : ` -H ${quoted(`Last-Event-ID: ${id}`)}`;
-  return `curl -N${login}${header} ${quoted(withoutSecrets(url.href))}`;
+  return `curl -gN${login}${header} ${quoted(withoutSecrets(url.href))}`;
 }
 
 // quoted is text as one word of a POSIX shell.

@@ -134,9 +134,9 @@ test("no secret leaves the page", () => {
 
 test("what is copied survives a shell and a program", () => {
   const url = new URL("http://bridge.example:8481/events?subject=it's");
-  assert.equal(asCurl(url, "1~a.0.0.qej5"), "curl -N -H 'Last-Event-ID: 1~a.0.0.qej5' 'http://bridge.example:8481/events?subject=it'\\''s'".replace("it'\\''s", "it%27s"));
-  assert.equal(asCurl(url, "a'; rm -rf / #"), "curl -N -H 'Last-Event-ID: a'\\''; rm -rf / #' 'http://bridge.example:8481/events?subject=it%27s'");
-  assert.equal(asCurl(new URL("http://bridge.example:8481/events"), "", true), `curl -N -H "Authorization: Bearer $SSEBRIDGE_ADMIN_TOKEN" 'http://bridge.example:8481/events'`);
+  assert.equal(asCurl(url, "1~a.0.0.qej5"), "curl -gN -H 'Last-Event-ID: 1~a.0.0.qej5' 'http://bridge.example:8481/events?subject=it'\\''s'".replace("it'\\''s", "it%27s"));
+  assert.equal(asCurl(url, "a'; rm -rf / #"), "curl -gN -H 'Last-Event-ID: a'\\''; rm -rf / #' 'http://bridge.example:8481/events?subject=it%27s'");
+  assert.equal(asCurl(new URL("http://bridge.example:8481/events"), "", true), `curl -gN -H "Authorization: Bearer $SSEBRIDGE_ADMIN_TOKEN" 'http://bridge.example:8481/events'`);
   assert.match(asEventSource(url, "1~a", ['x"y', "message", "gap"]), /for \(const name of \["message","gap","x\\"y"\]\)/);
 });
 
