@@ -16,7 +16,7 @@ import { Chart } from "./chart.js";
 import { Completion, faultOf, offersFor } from "./completion.js";
 import { Connection } from "./connection.js";
 import { showDetail } from "./detail.js";
-import { complete, makeRow } from "./event.js";
+import { complete, makeRow, RowEvent } from "./event.js";
 import { VirtualList } from "./list.js";
 import { asCurl, asEventSource, eventsURL, pageSearch, patternsIn, readable, readQuery, searchFor } from "./query.js";
 import { Rates } from "./rates.js";
@@ -137,7 +137,7 @@ function onControl(row) {
 
 function show(row) {
   store.add(row);
-  document.dispatchEvent(new CustomEvent("inspector-event", { detail: complete(row, timed) }));
+  document.dispatchEvent(new RowEvent(row, timed));
   list.grow();
 }
 

@@ -78,6 +78,23 @@ export function complete(row, timed) {
   return row;
 }
 
+// A RowEvent tells programs of a row, as its detail, which is completed only when
+// one asks for it: 1,000 rows a second come, and a page of them is shown.
+export class RowEvent extends Event {
+  #row;
+  #timed;
+
+  constructor(row, timed) {
+    super("inspector-event");
+    this.#row = row;
+    this.#timed = timed;
+  }
+
+  get detail() {
+    return complete(this.#row, this.#timed);
+  }
+}
+
 const PREVIEW = 400; // characters, more than any screen shows of a row
 
 function previewOf(row) {

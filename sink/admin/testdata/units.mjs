@@ -6,7 +6,7 @@ import { test } from "node:test";
 globalThis.location = new URL("http://bridge.example:8481/inspector/");
 
 const { faultOf, offersFor } = await import("./completion.js");
-const { complete, detailOf, makeRow } = await import("./event.js");
+const { complete, detailOf, makeRow, RowEvent } = await import("./event.js");
 const { members } = await import("./json.js");
 const { asCurl, asEventSource, eventsURL, pageSearch, readable, readQuery, searchFor, withoutSecrets } = await import("./query.js");
 const { Rates } = await import("./rates.js");
@@ -92,6 +92,19 @@ test("without an envelope the id tells what a row is", () => {
   const [before, id] = ["1~orders.k6rwn1.32a=5-2p.vk54", "1~orders.k6rwn1.32a=5-2p=5-jr=4.uer9"];
   const row = complete(makeRow({ name: "message", data: "x", id, bytes: 1, at: 0 }, before), () => true);
   assert.deepEqual([row.stream, row.partition, row.offset, row.time], ["orders", "2", "710", 4]);
+});
+
+// Rows that nobody sees cost no more than to be kept.
+test("programs are told of rows, which are completed when they ask", () => {
+  const target = new EventTarget();
+  const row = makeRow({ name: "message", data: "x", id: "1~orders.k6rwn1.32a=5-2p=5-jr=4.uer9", bytes: 1, at: 0 }, "1~orders.k6rwn1.32a=5-2p.vk54");
+  const event = () => new RowEvent(row, () => true);
+  target.dispatchEvent(event());
+  assert.deepEqual([row.preview, row.offset], [null, null]);
+  let told;
+  target.addEventListener("inspector-event", ({ detail: { data, partition, offset } }) => (told = [data, partition, offset]));
+  target.dispatchEvent(event());
+  assert.deepEqual(told, ["x", "2", "710"]);
 });
 
 test("foreign events stay what they are", () => {
