@@ -49,9 +49,22 @@ type series struct {
 	log     *slog.Logger
 	last    map[string]uint64 // by subject, the number of its newest record
 
-	broken  bool        // the last publish failed; it is logged once
+	life    life
+	broken  bool        // the newest record is not confirmed; it is logged once
 	errands chan errand // what every is to do in between
 }
+
+// life is how far a stream has been made again. What fails leaves it where it is,
+// to go on from: nothing is published until it is whole.
+//
+//	whole ──► deleting ──► making ──► whole
+type life int
+
+const (
+	whole life = iota
+	deleting
+	making
+)
 
 // errand is something that the publisher's goroutine does for another one; the
 // answer arrives on reply.
@@ -105,40 +118,57 @@ func (s *series) Recreate(ctx context.Context) error {
 }
 
 func (s *series) recreate(ctx context.Context) error {
-	if s.broken {
-		return errUnconfirmed
+	if s.life == whole {
+		if s.broken {
+			return errUnconfirmed
+		}
+		s.life = deleting
 	}
 	ctx, cancel := context.WithTimeout(ctx, recreateTimeout)
 	defer cancel()
-	s.broken = true // until a record is confirmed again
-	if err := s.history.Delete(ctx); err != nil {
-		return err
+	if s.life == deleting {
+		if err := s.history.Delete(ctx); err != nil {
+			return err
+		}
+		s.truth.Recreated(s.stream) // before the first record of the new life
+		s.life = making
 	}
-	s.truth.Recreated(s.stream) // before the first record of the new life
 	if err := s.history.Make(ctx); err != nil {
 		return err
 	}
-	s.broken = false
+	s.life, s.broken = whole, false
 	s.log.Info("stream made again", "stream", s.stream)
 	return nil
 }
 
 // Publish sends the next record of a subject. A number is used up only when the
-// broker has confirmed the record, so none is ever skipped.
+// broker has confirmed the record, so none is ever skipped. A stream that has not
+// been made again is first.
 func (s *series) Publish(ctx context.Context, subject string, encode func(number uint64) []byte) {
+	if s.life != whole {
+		if err := s.recreate(ctx); err != nil {
+			s.failed(ctx, subject, fmt.Errorf("make the stream again: %w", err))
+			return
+		}
+	}
 	number := s.last[subject] + 1
 	within, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := s.history.Append(within, subject, number, encode(number)); err != nil {
-		if ctx.Err() == nil && !s.broken {
-			s.log.Error("cannot publish", "subject", subject, "error", err)
-		}
-		s.broken = true
+		s.failed(ctx, subject, err)
 		return
 	}
 	s.last[subject] = number
 	s.broken = false
 	s.truth.Published(s.stream, subject, number)
+}
+
+// failed notes that a record was not published, and logs the first of several.
+func (s *series) failed(ctx context.Context, subject string, err error) {
+	if ctx.Err() == nil && !s.broken {
+		s.log.Error("cannot publish", "subject", subject, "error", err)
+	}
+	s.broken = true
 }
 
 // publishHost publishes this machine's counters once a second until ctx ends.

@@ -178,6 +178,74 @@ func TestNoStreamIsMadeAgainOverAnUnconfirmedRecord(t *testing.T) {
 	}
 }
 
+// failing is a history whose broker does what it is told, and whose answers get
+// lost.
+type failing struct {
+	history
+	deleted, made []error // of the calls to come, instead of the answers
+}
+
+func (f *failing) Delete(ctx context.Context) error {
+	return answer(&f.deleted, f.history.Delete(ctx))
+}
+
+func (f *failing) Make(ctx context.Context) error { return answer(&f.made, f.history.Make(ctx)) }
+
+// answer takes the next error, or what was answered if there is none.
+func answer(errs *[]error, err error) error {
+	if len(*errs) > 0 {
+		err, *errs = (*errs)[0], (*errs)[1:]
+	}
+	return err
+}
+
+// A busy machine may take too long to make a stream again. The button works when
+// it is pressed again, and until then the publisher helps itself; no number is
+// left out or stored twice.
+func TestAStreamThatIsHalfMadeAgainIsMade(t *testing.T) {
+	late := errors.New("too late")
+	encode := func(number uint64) []byte { return quote{Number: number}.encode() }
+	for name, f := range map[string]failing{
+		"delete": {deleted: []error{late, late}},
+		"make":   {made: []error{late, late}},
+		"both":   {deleted: []error{late}, made: []error{late}},
+	} {
+		for by, again := range map[string]func(*series) error{
+			"button":    func(s *series) error { return s.recreate(t.Context()) },
+			"publisher": func(s *series) error { s.Publish(t.Context(), "prices.A", encode); return nil },
+		} {
+			b, _ := openPrices(t, t.TempDir())
+			truth := newTruth()
+			tries := failing{history: natsStream{b, "prices"}, deleted: f.deleted, made: f.made}
+			s := newSeries("prices", &tries, truth, discard())
+			if _, err := s.Open(t.Context(), "prices.A"); err != nil {
+				t.Fatal(err)
+			}
+			s.Publish(t.Context(), "prices.A", encode)
+			if err := s.recreate(t.Context()); !errors.Is(err, late) {
+				t.Fatalf("%s, %s: %v, want %v", name, by, err, late)
+			}
+			if err := again(s); err != nil && !errors.Is(err, late) {
+				t.Errorf("%s, %s: the second time: %v, want %v", name, by, err, late)
+			}
+			if err := again(s); err != nil {
+				t.Errorf("%s, %s: the third time: %v", name, by, err)
+			}
+			s.Publish(t.Context(), "prices.A", encode)
+			stream, err := b.Stream(t.Context(), "prices")
+			if err != nil {
+				t.Fatal(err)
+			}
+			numbers := numbersIn(t, stream)["prices.A"]
+			stated := truthOf(t, truth).Streams["prices"]
+			if e := stated.Subjects["prices.A"]; len(numbers) == 0 || e.First != 2 || stated.Life != 2 || numbers[0] != 2 || numbers[len(numbers)-1] != e.Last {
+				t.Errorf("%s, %s: stored numbers %v, life %d from %+v; want 2 and on, life 2", name, by, numbers, stated.Life, *e)
+			}
+			b.Close()
+		}
+	}
+}
+
 // until waits until something holds.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
