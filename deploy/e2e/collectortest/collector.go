@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -246,18 +245,6 @@ func (c *Collector) Restart(t testing.TB) {
 	c.Kill9()
 	if err := c.launch(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// Pause stops the process where it is: its ports take connections, and nobody
-// answers. Continue lets it go on.
-func (c *Collector) Pause(t testing.TB)    { c.signal(t, syscall.SIGSTOP) }
-func (c *Collector) Continue(t testing.TB) { c.signal(t, syscall.SIGCONT) } //nolint:revive // see Pause
-
-func (c *Collector) signal(t testing.TB, sig syscall.Signal) {
-	t.Helper()
-	if err := c.cmd.Process.Signal(sig); err != nil {
-		t.Fatalf("signal the collector: %v", err)
 	}
 }
 
