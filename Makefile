@@ -29,10 +29,12 @@ run-kafka: ## start the same demo on a real Kafka; needs Java 17 and Maven
 	@exec bin/ssebridge-demo -kafka
 
 # What needs a tool that is absent skips and says how to get it. With
-# SSEBRIDGE_TEST_REQUIRE=browser (a list) such a skip is a failure.
+# SSEBRIDGE_TEST_REQUIRE=browser (a list) such a skip is a failure. Packages begin
+# in this order, each once: the slow ones first, so that none is left at the end to
+# run alone.
 .PHONY: test
 test: ## run every test with the race detector, on real parts
-	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...
+	$(GO) test -race -timeout 20m $(TESTFLAGS) ./sources/... ./deploy/... ./...
 
 .PHONY: test-integration
 test-integration: ## run the tests that start brokers and processes
