@@ -17,6 +17,7 @@ import (
 const (
 	sessionCookie = "ssebridge_admin"
 	sessionTime   = 12 * time.Hour
+	guessTime     = 500 * time.Millisecond // after which a wrong token is answered
 )
 
 // login takes {"token":"…"} and answers with a cookie.
@@ -40,6 +41,11 @@ func (a access) login(w http.ResponseWriter, r *http.Request) {
 	}
 	token := a.token()
 	if !same(body.Token, token) {
+		// Whoever tries tokens waits for each, at least on one connection.
+		select {
+		case <-time.After(guessTime):
+		case <-r.Context().Done():
+		}
 		kinds.New(codeUnauthorized, "token", "the token is not the one that is set").Write(w)
 		return
 	}
@@ -57,7 +63,9 @@ func (a access) logout(w http.ResponseWriter, r *http.Request) {
 func setSession(w http.ResponseWriter, r *http.Request, value string, seconds int) {
 	http.SetCookie(w, &http.Cookie{
 		Name: sessionCookie, Value: value, Path: "/", MaxAge: seconds,
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		// The header is a proxy's, or a stranger's: it can only make the cookie stricter.
+		Secure: r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
 	})
 }
 

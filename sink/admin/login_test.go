@@ -82,6 +82,35 @@ func TestLoginGivesACookieThatOpensTheListener(t *testing.T) {
 	}
 }
 
+// Behind a proxy that speaks TLS the cookie must not go over a plain connection.
+func TestLoginIsForTLSWhereThereIsTLS(t *testing.T) {
+	secret := "s3cret"
+	h := NewHandler(beyond(&secret))
+	for proto, want := range map[string]bool{"": false, "http": false, "https": true, "HTTPS": true} {
+		for _, path := range []string{"/inspector/login", "/inspector/logout"} {
+			w := post(t, h, http.MethodPost, path, `{"token":"s3cret"}`, func(r *http.Request) { r.Header.Set("X-Forwarded-Proto", proto) })
+			if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].Secure != want {
+				t.Errorf("%s over %q: %v, want one cookie with Secure %v", path, proto, cookies, want)
+			}
+		}
+	}
+}
+
+// Who tries tokens waits for each.
+func TestGuessesTakeTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		secret := "s3cret"
+		h := NewHandler(beyond(&secret))
+		for body, want := range map[string]time.Duration{`{"token":"s3cre"}`: guessTime, `{"token":"s3cret"}`: 0, `{}`: guessTime} {
+			began := time.Now()
+			post(t, h, http.MethodPost, "/inspector/login", body)
+			if took := time.Since(began); took != want {
+				t.Errorf("%s: answered after %s, want %s", body, took, want)
+			}
+		}
+	})
+}
+
 // A login ends: by itself, with the token that it was made by, and by logging out.
 func TestLoginsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -140,47 +169,49 @@ func TestForgedLoginsOpenNothing(t *testing.T) {
 
 // The login is the one place that takes text from everybody.
 func TestLoginRefuses(t *testing.T) {
-	secret := "s3cret"
-	h := NewHandler(beyond(&secret))
-	form := func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }
-	foreign := func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") }
-	site := func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }
-	for name, test := range map[string]struct {
-		body string
-		edit func(*http.Request)
-		want int
-		code string
-	}{
-		"wrong token":     {`{"token":"s3cre"}`, nil, 401, "unauthorized"},
-		"longer":          {`{"token":"s3crets"}`, nil, 401, "unauthorized"},
-		"empty token":     {`{"token":""}`, nil, 401, "unauthorized"},
-		"none":            {`{}`, nil, 401, "unauthorized"},
-		"no body":         {``, nil, 400, "bad-body"},
-		"no JSON":         {`token=s3cret`, nil, 400, "bad-body"},
-		"another member":  {`{"token":"s3cret","user":"x"}`, nil, 400, "bad-body"},
-		"more behind":     {`{"token":"s3cret"} {}`, nil, 400, "bad-body"},
-		"too long":        {`{"token":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil, 400, "bad-body"},
-		"blanks too long": {strings.Repeat(" ", maxBodyBytes) + `{"token":"s3cret"}`, nil, 400, "bad-body"},
-		"a form":          {`{"token":"s3cret"}`, form, 415, "not-json"},
-		"foreign page":    {`{"token":"s3cret"}`, foreign, 403, "cross-origin"},
-		"foreign site":    {`{"token":"s3cret"}`, site, 403, "cross-origin"},
-	} {
-		var edits []func(*http.Request)
-		if test.edit != nil {
-			edits = append(edits, test.edit)
+	synctest.Test(t, func(t *testing.T) {
+		secret := "s3cret"
+		h := NewHandler(beyond(&secret))
+		form := func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }
+		foreign := func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") }
+		site := func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }
+		for name, test := range map[string]struct {
+			body string
+			edit func(*http.Request)
+			want int
+			code string
+		}{
+			"wrong token":     {`{"token":"s3cre"}`, nil, 401, "unauthorized"},
+			"longer":          {`{"token":"s3crets"}`, nil, 401, "unauthorized"},
+			"empty token":     {`{"token":""}`, nil, 401, "unauthorized"},
+			"none":            {`{}`, nil, 401, "unauthorized"},
+			"no body":         {``, nil, 400, "bad-body"},
+			"no JSON":         {`token=s3cret`, nil, 400, "bad-body"},
+			"another member":  {`{"token":"s3cret","user":"x"}`, nil, 400, "bad-body"},
+			"more behind":     {`{"token":"s3cret"} {}`, nil, 400, "bad-body"},
+			"too long":        {`{"token":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil, 400, "bad-body"},
+			"blanks too long": {strings.Repeat(" ", maxBodyBytes) + `{"token":"s3cret"}`, nil, 400, "bad-body"},
+			"a form":          {`{"token":"s3cret"}`, form, 415, "not-json"},
+			"foreign page":    {`{"token":"s3cret"}`, foreign, 403, "cross-origin"},
+			"foreign site":    {`{"token":"s3cret"}`, site, 403, "cross-origin"},
+		} {
+			var edits []func(*http.Request)
+			if test.edit != nil {
+				edits = append(edits, test.edit)
+			}
+			w := post(t, h, http.MethodPost, "/inspector/login", test.body, edits...)
+			if w.Code != test.want || problemCode(t, w) != test.code {
+				t.Errorf("%s: %d %s, want %d %s", name, w.Code, w.Body, test.want, test.code)
+			}
+			if len(w.Result().Cookies()) > 0 || strings.Contains(w.Body.String(), "s3cret") {
+				t.Errorf("%s: a cookie, or the token: %v %s", name, w.Header(), w.Body)
+			}
 		}
-		w := post(t, h, http.MethodPost, "/inspector/login", test.body, edits...)
-		if w.Code != test.want || problemCode(t, w) != test.code {
-			t.Errorf("%s: %d %s, want %d %s", name, w.Code, w.Body, test.want, test.code)
+		if w := post(t, h, http.MethodGet, "/inspector/login", ""); w.Code == http.StatusOK || len(w.Result().Cookies()) > 0 {
+			t.Errorf("GET: %d", w.Code)
 		}
-		if len(w.Result().Cookies()) > 0 || strings.Contains(w.Body.String(), "s3cret") {
-			t.Errorf("%s: a cookie, or the token: %v %s", name, w.Header(), w.Body)
+		if w := post(t, NewHandler(Options{Inspector: true, Loopback: true, Probes: sink.NewProbes(sink.ProbeOptions{})}), http.MethodPost, "/inspector/login", `{"token":""}`, func(r *http.Request) { r.Host = "localhost" }); w.Code != http.StatusNotFound || problemCode(t, w) != "no-token" {
+			t.Errorf("where there is no token: %d %s", w.Code, w.Body)
 		}
-	}
-	if w := post(t, h, http.MethodGet, "/inspector/login", ""); w.Code == http.StatusOK || len(w.Result().Cookies()) > 0 {
-		t.Errorf("GET: %d", w.Code)
-	}
-	if w := post(t, NewHandler(Options{Inspector: true, Loopback: true, Probes: sink.NewProbes(sink.ProbeOptions{})}), http.MethodPost, "/inspector/login", `{"token":""}`, func(r *http.Request) { r.Host = "localhost" }); w.Code != http.StatusNotFound || problemCode(t, w) != "no-token" {
-		t.Errorf("where there is no token: %d %s", w.Code, w.Body)
-	}
+	})
 }
