@@ -336,12 +336,16 @@ func TestDeliverySpansAreBounded(t *testing.T) {
 	}
 }
 
-// end ends the bridge as Kubernetes does, by when it has exported everything.
+// end ends the bridge as Kubernetes does, by when it has exported everything. What
+// was exported, by any bridge so far, holds no secret.
 func (s *observed) end() {
 	s.t.Helper()
 	s.b.Terminate()
 	if code := s.b.Wait(); code != 0 {
 		s.t.Errorf("the bridge ended with %d, want 0", code)
+	}
+	if s.collector != nil {
+		secrettest.Check(s.t, "what was exported", s.collector.Received(s.t))
 	}
 }
 
@@ -415,7 +419,9 @@ func TestResumeIsTracedWithinItsRequest(t *testing.T) {
 			}
 			s.b.Restart() // with nothing in its cache
 			page := newProducer()
-			c.Header = map[string]string{"traceparent": page.traceparent("01")}
+			c.Header = map[string]string{
+				"traceparent": page.traceparent("01"), "Cookie": "session=" + secrettest.New("cookie"), "Authorization": "Bearer " + secrettest.New("bearer"),
+			}
 			stream, err := c.Open(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -448,6 +454,17 @@ func TestResumeIsTracedWithinItsRequest(t *testing.T) {
 					s.checkAttributes(sp, map[string]any{"messaging.operation.name": anyString})
 				}
 			}
+			// Queries may hold secrets, and what is refused is traced as well.
+			refused := newProducer()
+			r := &ssetest.Client{URL: s.b.events("token=" + secrettest.New("query")), Header: map[string]string{"traceparent": refused.traceparent("01")}}
+			answer, err := r.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Close()
+			until(t, "the refused request's span", func() bool {
+				return slices.ContainsFunc(s.spans("GET"), func(sp collectortest.Span) bool { return sp.Trace == refused.trace })
+			})
 			// A request that says not to be sampled is not, and neither is what it causes.
 			hidden := newProducer()
 			c = &ssetest.Client{URL: s.b.events("start=all"), Header: map[string]string{"traceparent": hidden.traceparent("00")}}

@@ -5,6 +5,7 @@ package browsers
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // engine is a browser that the tests run in.
@@ -157,7 +160,7 @@ func (b *browser) ask(value any, command string, options map[string]any) (proble
 func (b *browser) do(value any, command string, options map[string]any) {
 	b.t.Helper()
 	if problem := b.ask(value, command, options); problem != "" {
-		b.t.Fatalf("%s %v: %s", command, options, problem)
+		b.t.Fatal(secrettest.Hide(fmt.Sprintf("%s %v: %s", command, options, problem)))
 	}
 }
 

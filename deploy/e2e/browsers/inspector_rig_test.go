@@ -19,6 +19,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 	"github.com/ssebridge/ssebridge/sources/nats/natstest"
 )
 
@@ -34,8 +35,8 @@ type inspection struct {
 	t   testing.TB
 	env []string
 	cmd *exec.Cmd
-	log *strings.Builder
-	got chan struct{} // closed when all of the log is in it
+	log *strings.Builder // of every life of the bridge
+	got chan struct{}    // closed when all of the log is in it
 }
 
 // inspect starts a broker with the streams orders and prices, a bridge, and the
@@ -47,7 +48,7 @@ func inspect(t testing.TB, e engine, settings ...string) *inspection {
 		t.Fatal(err)
 	}
 	server := natstest.Embedded(t)
-	i := &inspection{t: t, browser: openBrowser(t, e), Broker: connect(t, server.URL)}
+	i := &inspection{t: t, browser: openBrowser(t, e), Broker: connect(t, server.URL), log: new(strings.Builder)}
 	for _, name := range []string{"ORDERS", "PRICES"} {
 		i.MakeStream(name)
 	}
@@ -66,8 +67,9 @@ func inspect(t testing.TB, e engine, settings ...string) *inspection {
 	}
 	t.Cleanup(func() {
 		i.Kill()
-		if t.Failed() && i.log != nil {
-			t.Logf("log of the bridge:\n%s", i.log)
+		secrettest.Check(t, "what the bridge printed", i.log.String())
+		if t.Failed() {
+			t.Logf("log of the bridge:\n%s", secrettest.Hide(i.log.String()))
 		}
 	})
 	i.Start()
@@ -112,7 +114,7 @@ func (i *inspection) Start() {
 	}
 	write.Close()
 	listening := make(chan struct{})
-	i.cmd, i.log, i.got = cmd, new(strings.Builder), make(chan struct{})
+	i.cmd, i.got = cmd, make(chan struct{})
 	go func(log *strings.Builder, got chan struct{}) {
 		defer close(got)
 		defer read.Close()
@@ -128,7 +130,7 @@ func (i *inspection) Start() {
 	case <-listening:
 		i.ready()
 	case <-i.got:
-		i.t.Fatalf("the bridge has ended:\n%s", i.log)
+		i.t.Fatal("the bridge has ended") // its log follows
 	case <-time.After(patienceSeconds * time.Second):
 		i.t.Fatal("the bridge does not listen")
 	}

@@ -16,6 +16,8 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ssebridge/ssebridge/cmd/ssebridge/secrettest"
 )
 
 // inspectEach runs a test with an inspector in every browser.
@@ -608,7 +610,7 @@ func TestInspectorChartsSubjects(t *testing.T) {
 // Beyond loopback the page asks for the token, keeps it nowhere, and forgets the
 // login when told.
 func TestInspectorAsksForTheToken(t *testing.T) {
-	const secret = "planted-s3cret"
+	secret := secrettest.New("inspector")
 	inspectEach(t, func(t *testing.T, i *inspection) {
 		// A name that is not this machine's, as behind a proxy: the listener's own
 		// loopback address would need no token.
@@ -633,8 +635,9 @@ func TestInspectorAsksForTheToken(t *testing.T) {
 		i.Press("y")
 		i.Until(`document.querySelector("#code-dialog").open`)
 		command := i.Text("#curl-text")
-		if strings.Contains(command, secret) || !strings.Contains(i.Text("#code-token"), "SSEBRIDGE_ADMIN_TOKEN") {
-			t.Errorf("command %s, and a word on the token: %s", command, i.Text("#code-token"))
+		secrettest.Check(t, "the command", command)
+		if !strings.Contains(i.Text("#code-token"), "SSEBRIDGE_ADMIN_TOKEN") {
+			t.Errorf("the dialog says of the token %q", i.Text("#code-token"))
 		}
 		i.Photograph("code")
 		i.Press("Escape")

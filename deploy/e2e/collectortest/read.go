@@ -119,6 +119,16 @@ func (c *Collector) Metrics(t testing.TB, attribute, value string) []Metric {
 	return some
 }
 
+// Received returns all that was exported to the collector so far, as it has it.
+func (c *Collector) Received(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(c.file())
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // Trace returns the spans of a trace that were read so far.
 func (c *Collector) Trace(id string) []Span {
 	c.mu.Lock()
