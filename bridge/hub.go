@@ -78,7 +78,13 @@ func NewHub(streams []*Stream, o HubOptions) *Hub {
 func (h *Hub) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range h.streams {
-		wg.Go(func() { _ = s.Run(ctx) }) // returns only when ctx ends, with its cause
+		wg.Go(func() {
+			if s.opt.OnDemand {
+				h.runOnDemand(ctx, s)
+				return
+			}
+			_ = s.Run(ctx) // returns only when ctx ends, with its cause
+		})
 	}
 	wg.Wait()
 	return context.Cause(ctx)
@@ -110,23 +116,27 @@ func (h *Hub) change() {
 // then wait for Changed and ask again. A stream that the broker does not have is
 // left out, unless the subscription names it or its event id does.
 //
+// From then on d keeps the on-demand streams among them being read, and those whose
+// brokers have to be asked first; it lets go of others that it had.
+//
 // The error is [ErrNoStream] when nothing matches that a broker has or may get,
 // [ErrRefused] when a stream is named, or is all there is, that cannot be served,
 // and [ErrIDTooLong] when event ids over the streams would be, now or soon.
-func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err error) {
+func (h *Hub) Resolve(sub Subscription, d *Demand) (streams []*Stream, ready bool, err error) {
 	ready = true
-	missing := false
+	var missing []*Stream
 	var refused error
 	for _, s := range h.streams {
 		named := slices.Contains(sub.Names, s.name)
 		if len(sub.Names) > 0 && !named {
 			continue
 		}
-		meets, settled, absent := s.reach(sub.Filter)
-		_, inID := sub.From.Lookup(s.name)
-		if !meets {
+		if meets, _, _ := s.reach(sub.Filter); !meets {
 			continue
 		}
+		d.hold(s) // first: now what has started does not fall idle
+		_, settled, absent := s.reach(sub.Filter)
+		_, inID := sub.From.Lookup(s.name)
 		switch {
 		case errors.Is(absent, ErrRefused) && named:
 			return nil, false, absent // waiting does not help
@@ -134,7 +144,7 @@ func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err erro
 			refused = absent
 			continue
 		case absent != nil && !named && !inID:
-			missing = true
+			missing = append(missing, s)
 			continue
 		}
 		if _, started := s.Live(); !settled || !started {
@@ -144,13 +154,15 @@ func (h *Hub) Resolve(sub Subscription) (streams []*Stream, ready bool, err erro
 	}
 	if len(streams) == 0 {
 		switch {
-		case missing:
+		case missing != nil:
+			d.keep(missing)
 			return nil, false, nil
 		case refused != nil:
 			return nil, false, refused
 		}
 		return nil, false, ErrNoStream
 	}
+	d.keep(streams)
 	if ready && expectedIDBytes(streams) > h.opt.MaxIDBytes {
 		return nil, false, ErrIDTooLong
 	}
@@ -227,13 +239,18 @@ func (h *Hub) expire(all bool) {
 	for key, f := range h.feeds {
 		since, idle := h.idle[f]
 		if idle && (all || time.Since(since) >= feedLinger) {
-			f.close()
-			h.evicted += f.evicted()
-			delete(h.feeds, key)
-			delete(h.idle, f)
-			h.share()
+			h.drop(key, f)
 		}
 	}
+}
+
+// drop closes a feed that nobody is in. The caller holds mu.
+func (h *Hub) drop(key feedKey, f *Feed) {
+	f.close()
+	h.evicted += f.evicted()
+	delete(h.feeds, key)
+	delete(h.idle, f)
+	h.share()
 }
 
 // share divides the rings' memory among the feeds.

@@ -24,7 +24,7 @@ func TestRequestsAreHeldUntilTheirStreamsAreKnown(t *testing.T) {
 	h := NewHub([]*Stream{b, a}, HubOptions{})
 	resolve := func(sub Subscription) string {
 		t.Helper()
-		streams, ready, err := h.Resolve(sub)
+		streams, ready, err := h.Resolve(sub, new(Demand))
 		if err != nil {
 			return err.Error()
 		}
@@ -139,19 +139,19 @@ func TestSubscriptionWhoseIDsWouldBeTooLongIsRefused(t *testing.T) {
 	limit := frame + 2*head + 30*(1+7)
 	for bytes, want := range map[int]error{limit: nil, limit - 1: ErrIDTooLong, 0: nil} {
 		h := NewHub([]*Stream{a, b}, HubOptions{MaxIDBytes: bytes})
-		if _, _, err := h.Resolve(Subscription{}); !errors.Is(err, want) {
+		if _, _, err := h.Resolve(Subscription{}, new(Demand)); !errors.Is(err, want) {
 			t.Errorf("limit %d, both streams: got %v, want %v", bytes, err, want)
 		}
-		if _, ready, err := h.Resolve(Subscription{Names: []string{"b"}}); err != nil || !ready {
+		if _, ready, err := h.Resolve(Subscription{Names: []string{"b"}}, new(Demand)); err != nil || !ready {
 			t.Errorf("limit %d, stream b alone: got %v, ready %t", bytes, err, ready)
 		}
 	}
 	h := NewHub([]*Stream{started("a", 400), started("b", 1)}, HubOptions{MaxIDBytes: 1 << 20})
-	if _, _, err := h.Resolve(Subscription{}); err != nil { // 400 times 8 is below what anybody reads
+	if _, _, err := h.Resolve(Subscription{}, new(Demand)); err != nil { // 400 times 8 is below what anybody reads
 		t.Errorf("400 partitions: %v", err)
 	}
 	h = NewHub([]*Stream{started("a", 600)}, HubOptions{MaxIDBytes: 1 << 20})
-	if _, _, err := h.Resolve(Subscription{}); !errors.Is(err, ErrIDTooLong) {
+	if _, _, err := h.Resolve(Subscription{}, new(Demand)); !errors.Is(err, ErrIDTooLong) {
 		t.Errorf("600 partitions, a limit above what ids are read up to: got %v, want %v", err, ErrIDTooLong)
 	}
 }
@@ -164,15 +164,15 @@ func TestRefusedStreamsAreToldToWhoAsksForThem(t *testing.T) {
 	receiver{served}.Change(Change{Kind: Started})
 	receiver{refused}.Change(Change{Kind: Waiting, Err: fmt.Errorf("WorkQueue: %w", ErrRefused)})
 	for _, names := range [][]string{{"b"}, {"a", "b"}} {
-		if _, _, err := h.Resolve(Subscription{Names: names}); !errors.Is(err, ErrRefused) {
+		if _, _, err := h.Resolve(Subscription{Names: names}, new(Demand)); !errors.Is(err, ErrRefused) {
 			t.Errorf("named %v: %v, want ErrRefused", names, err)
 		}
 	}
-	if streams, ready, err := h.Resolve(Subscription{}); err != nil || !ready || len(streams) != 1 || streams[0] != served {
+	if streams, ready, err := h.Resolve(Subscription{}, new(Demand)); err != nil || !ready || len(streams) != 1 || streams[0] != served {
 		t.Errorf("everything: %v %v %v, want the served stream only", streams, ready, err)
 	}
 	alone := NewHub([]*Stream{refused}, HubOptions{})
-	if _, _, err := alone.Resolve(Subscription{}); !errors.Is(err, ErrRefused) {
+	if _, _, err := alone.Resolve(Subscription{}, new(Demand)); !errors.Is(err, ErrRefused) {
 		t.Errorf("nothing else there: %v, want ErrRefused", err)
 	}
 }

@@ -31,7 +31,8 @@ type Lag struct {
 }
 
 // Lags returns the lag of every partition that is known, by partition, and
-// remembers which ones are read to the end. It asks no broker.
+// remembers which ones are read to the end; none while the stream is idle. It asks
+// no broker.
 func (s *Stream) Lags() []Lag {
 	var reports []PartitionReport // before the position, which moves on meanwhile
 	if r, ok := s.source.(PartitionReporter); ok {
@@ -39,6 +40,9 @@ func (s *Stream) Lags() []Lag {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.resting {
+		return nil
+	}
 	now := time.Now()
 	lags := make([]Lag, 0, len(s.live.Places))
 	for p, pl := range s.live.Places {

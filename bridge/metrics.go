@@ -10,7 +10,7 @@ import (
 )
 
 // streamStates are the words of [StreamStatus].State.
-var streamStates = [...]string{"starting", "reading", "waiting"}
+var streamStates = [...]string{"starting", "reading", "waiting", "idle"}
 
 // Observe lets a meter read what the hub and its streams count, whenever it
 // collects, until the registration is ended. Labels are names of streams,
@@ -32,7 +32,7 @@ func (h *Hub) Observe(m metric.Meter) (metric.Registration, error) {
 	made = append(made, err)
 	var (
 		lagRecords  = gauge("ssebridge.stream.lag.records", "{record}", "Offsets up to the broker's end that have not been read yet: at most so many records.")
-		state       = gauge("ssebridge.stream.state", "", "1 for the state that the stream is in: starting, reading or waiting.")
+		state       = gauge("ssebridge.stream.state", "", "1 for the state that the stream is in: starting, reading, waiting or idle.")
 		records     = counter("ssebridge.stream.records", "{record}", "Records read live.")
 		bytes       = counter("ssebridge.stream.bytes", "By", "Bytes of keys and payloads read live.")
 		generations = counter("ssebridge.stream.generations", "{generation}", "Doubts about the stream's history: reconnects, changes of leader, resets.")
@@ -62,7 +62,7 @@ func (h *Hub) Observe(m metric.Meter) (metric.Registration, error) {
 			}
 			o.ObserveInt64(records, int64(st.Records), here)
 			o.ObserveInt64(bytes, int64(st.Bytes), here)
-			o.ObserveInt64(generations, int64(st.Generation), here)
+			o.ObserveInt64(generations, int64(st.Generation-st.Rests), here)
 			if s.opt.Event != nil {
 				o.ObserveInt64(reserved, int64(s.opt.Event.Renamed()), here)
 			}

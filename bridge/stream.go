@@ -21,6 +21,8 @@ type StreamOptions struct {
 	Start         Start
 	StartBack     time.Duration // if positive, instead of Start: so long before the client asks
 	MaxEventBytes int           // 0: DefaultMaxEventBytes
+	OnDemand      bool          // read only while somebody wants it, see Demand
+	Linger        time.Duration // for OnDemand: how long after the last one has gone; 0: DefaultLinger
 	Trace         TraceOptions
 	Logger        *slog.Logger // nil: none
 }
@@ -60,6 +62,13 @@ type Stream struct {
 	since      time.Time
 	feeds      map[*Feed]int // the stream's index in the feed
 	recent     recentSubjects
+
+	// of an on-demand stream, see Hub.runOnDemand
+	wanted   int           // clients that follow it, or wait for it
+	turnedAt time.Time     // when the first of them came or the last one went
+	turned   chan struct{} // capacity 1: that was after Run had last looked
+	rests    uint64        // how often it has fallen idle
+	resting  bool          // the reader was told to stop and has not begun again: nothing above holds but space
 }
 
 // NewStream returns a stream called name over source. It reads nothing until Run.
@@ -70,13 +79,16 @@ func NewStream(name string, source Source, o StreamOptions) *Stream {
 	if o.OnReset == "" {
 		o.OnReset = ResetSince
 	}
+	if o.Linger == 0 {
+		o.Linger = DefaultLinger
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Stream{
 		name: name, source: source, opt: o, log: o.Logger.With("stream", name), trace: newTracing(name, o.Trace),
 		notify: func() {}, feeds: map[*Feed]int{}, since: time.Now(),
-		recent: recentSubjects{seed: maphash.MakeSeed()},
+		recent: recentSubjects{seed: maphash.MakeSeed()}, turned: make(chan struct{}, 1),
 	}
 	if o.Subject != nil && !o.Subject.UsesSubject() {
 		s.space, s.spaceKnown = o.Subject.Space(name, nil), true
@@ -104,14 +116,20 @@ func (s *Stream) Start() Start {
 	return s.opt.Start
 }
 
+// OnDemand reports whether the stream is read only while somebody wants it.
+func (s *Stream) OnDemand() bool { return s.opt.OnDemand }
+
 // OnReset is the stream's own reset policy; its live reader follows it too.
 func (s *Stream) OnReset() OnReset { return s.opt.OnReset }
 
 // Live returns how far this replica has read the stream; ok is false until the
-// broker has first told the end of the log.
+// broker has told the end of the log, and while nobody wants an on-demand stream.
 func (s *Stream) Live() (pos Position, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.resting {
+		return Position{}, false
+	}
 	return s.live.Clone(), s.started
 }
 
@@ -119,6 +137,9 @@ func (s *Stream) Live() (pos Position, ok bool) {
 func (s *Stream) LivePlace(partition int32) (Place, Incarnation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.resting {
+		return Place{}, 0
+	}
 	return s.live.Place(partition), s.live.Incarnation
 }
 
@@ -165,13 +186,14 @@ func (s *Stream) raise() {
 // StreamStatus is a snapshot of a stream for probes and pages.
 type StreamStatus struct {
 	Name       string
-	State      string    // starting, reading or waiting
+	State      string    // starting, reading, waiting or idle
 	Err        error     // what is waited for
 	Since      time.Time // of the state
 	LastErr    error     // what was waited for last, also after it is over; nil: nothing yet
 	LastErrAt  time.Time
 	Live       Position
 	Generation uint64
+	Rests      uint64 // how many of the generations began because nobody followed the stream
 	Space      []Pattern
 	SpaceKnown bool
 	Started    bool   // the broker has told the end of the log
@@ -185,16 +207,22 @@ func (s *Stream) Status() StreamStatus {
 	defer s.mu.Unlock()
 	state := "starting"
 	switch {
+	case s.resting && s.wanted == 0:
+		state = "idle"
+	case s.resting:
 	case s.err != nil:
 		state = "waiting"
 	case s.reading:
 		state = "reading"
 	}
-	return StreamStatus{
+	st := StreamStatus{
 		Name: s.name, State: state, Err: s.err, Since: s.since, LastErr: s.lastErr, LastErrAt: s.lastErrAt,
-		Live: s.live.Clone(), Generation: s.generation,
-		Space: s.space, SpaceKnown: s.spaceKnown, Started: s.started, Records: s.records, Bytes: s.bytes,
+		Generation: s.generation, Rests: s.rests, Space: s.space, SpaceKnown: s.spaceKnown, Records: s.records, Bytes: s.bytes,
 	}
+	if !s.resting {
+		st.Live, st.Started = s.live.Clone(), s.started
+	}
+	return st
 }
 
 // reach says whether a filter may meet the stream's subjects; settled is false
@@ -203,6 +231,9 @@ func (s *Stream) Status() StreamStatus {
 func (s *Stream) reach(f Filter) (meets, settled bool, absent error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.resting {
+		return !s.spaceKnown || f.Overlaps(s.space), s.spaceKnown, nil
+	}
 	if errors.Is(s.err, ErrMissing) || errors.Is(s.err, ErrRefused) {
 		absent = s.err
 	}

@@ -32,6 +32,7 @@ type Follower struct {
 	replay *Replay
 	sub    bridge.Subscription
 	group  *bridge.Group // nil until the catch-up has joined it
+	demand bridge.Demand // of the catch-up, until Close
 
 	sent  string    // the last id that left in an event
 	fresh bool      // nothing was sent yet: connected comes first
@@ -259,4 +260,5 @@ func (f *Follower) Close() {
 		f.group.Leave()
 		f.group = nil
 	}
+	f.demand.Release()
 }

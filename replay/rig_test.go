@@ -31,6 +31,7 @@ type rigStream struct {
 	options bridge.StreamOptions
 	made    *sourcetest.Broker // if set, instead of a new one
 	deaf    bool               // the reader's doubts are not reported
+	wrap    func(*sourcetest.Source) bridge.Source
 }
 
 // newRig starts a replica, which ends with the test. It must be called in a bubble.
@@ -52,6 +53,9 @@ func newRig(t *testing.T, o Options, h bridge.HubOptions, streams ...rigStream) 
 		var reader bridge.Source = src
 		if s.deaf {
 			reader = deafSource{src}
+		}
+		if s.wrap != nil {
+			reader = s.wrap(src)
 		}
 		r.streams[s.name] = bridge.NewStream(s.name, reader, s.options)
 		list = append(list, r.streams[s.name])

@@ -24,7 +24,7 @@ var simWeights = map[string]int{
 
 // simProfiles are the mixes of trouble; a seed's remainder picks one.
 var simProfiles = []simOptions{
-	{name: "all", ops: 300, replicas: 3, clients: 4, maxPart: 3},
+	{name: "all", ops: 300, replicas: 3, clients: 4, maxPart: 3, onDemand: 2, weights: map[string]int{"idle": 1}},
 	{name: "calm", ops: 150, replicas: 2, clients: 2, maxPart: 2, weights: map[string]int{
 		"rollback": 0, "recreate": 0, "txn": 0, "epoch": 0, "stuck": 0, "gate": 0, "down": 0,
 	}},
@@ -48,6 +48,9 @@ var simProfiles = []simOptions{
 	}},
 	{name: "broken brokers", ops: 250, replicas: 2, clients: 3, maxPart: 3, weights: map[string]int{
 		"down": 5, "up": 8, "remove": 1, "recreate": 3, "restore": 4, "gate": 15, "time": 20,
+	}},
+	{name: "on demand", ops: 300, replicas: 2, clients: 3, maxPart: 3, onDemand: 8, weights: map[string]int{
+		"idle": 10, "cut": 14, "connect": 24, "rollback": 3, "restore": 2, "grow": 2, "discover": 2, "trim": 4,
 	}},
 	{name: "two elections", ops: 250, replicas: 2, clients: 3, maxPart: 2, weights: map[string]int{
 		"rollback": 5, "revert": 3, "recreate": 0, "epoch": 3,
@@ -184,6 +187,7 @@ func (s *simStats) add(w *simWorld) {
 	s.reads += w.stats.reads
 	s.handOvers += w.stats.handOvers
 	s.falls += w.stats.falls
+	s.idle += w.stats.idle
 	if len(w.weak) > 0 {
 		s.weak++
 	}

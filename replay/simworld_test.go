@@ -49,6 +49,7 @@ type simWorld struct {
 type simOptions struct {
 	name                       string
 	ops                        int
+	onDemand                   int // of ten streams, so many are read on demand
 	weights                    map[string]int
 	replicas, clients, maxPart int
 }
@@ -58,6 +59,7 @@ type simStats struct {
 	records, gaps, resets, weak int
 	evictions, reads            uint64
 	handOvers, falls            uint64
+	idle                        uint64 // times a stream was, with clients to come
 }
 
 type simRecord struct {
@@ -95,6 +97,7 @@ type simReplica struct {
 	number  int
 	sources map[string]*simSource
 	streams map[string]*bridge.Stream
+	idle    map[string]bool
 	hub     *bridge.Hub
 	replay  *Replay
 	stop    context.CancelFunc
@@ -193,7 +196,7 @@ func newSimWorld(seed uint64, o simOptions, keep bool) *simWorld {
 func simKey(key int) string { return "k" + strconv.Itoa(key) }
 
 func (w *simWorld) newReplica(number int) *simReplica {
-	r := &simReplica{number: number, sources: map[string]*simSource{}, streams: map[string]*bridge.Stream{}, ended: make(chan struct{})}
+	r := &simReplica{number: number, sources: map[string]*simSource{}, streams: map[string]*bridge.Stream{}, idle: map[string]bool{}, ended: make(chan struct{})}
 	subject, err := bridge.ParseSubjectTemplate("k.{key}")
 	if err != nil {
 		panic(err)
@@ -217,6 +220,8 @@ func (w *simWorld) newReplica(number int) *simReplica {
 		if name == "k" {
 			o.Subject = subject
 		}
+		o.OnDemand = w.rnd.IntN(10) < w.o.onDemand
+		o.Linger = time.Duration(1+w.rnd.IntN(40)) * time.Second // below and above a feed's
 		r.sources[name] = s
 		r.streams[name] = bridge.NewStream(name, s, o)
 		streams = append(streams, r.streams[name])
@@ -524,6 +529,8 @@ func (w *simWorld) op() {
 	case "beat":
 		w.log("16 s pass")
 		time.Sleep(16 * time.Second)
+	case "idle":
+		w.leave(r)
 	case "gate":
 		at := simGates[w.rnd.IntN(len(simGates))]
 		w.log("r%d %s %v open: %v", r.number, name, at, r.sources[name].gates[at].toggle(false))
@@ -534,6 +541,32 @@ func (w *simWorld) op() {
 		b.Up()
 	}
 	synctest.Wait()
+}
+
+// leave cuts all clients of a replica, for long enough that what it reads on
+// demand is read no more.
+func (w *simWorld) leave(r *simReplica) {
+	for _, c := range w.clients {
+		if c.conn != nil && c.conn.replica == r {
+			w.cut(c)
+		}
+	}
+	time.Sleep(time.Duration(w.rnd.IntN(45)) * time.Second)
+	w.log("r%d has no clients for a while", r.number)
+}
+
+// noteIdle counts how often streams fall idle.
+func (w *simWorld) noteIdle() {
+	for _, r := range w.replicas {
+		for _, name := range simNames {
+			idle := r.streams[name].Status().State == "idle"
+			if idle && !r.idle[name] {
+				w.stats.idle++
+				w.log("r%d %s is idle", r.number, name)
+			}
+			r.idle[name] = idle
+		}
+	}
 }
 
 func (w *simWorld) newLife(name string) {
@@ -548,14 +581,16 @@ func (w *simWorld) newLife(name string) {
 
 var simOps = []string{
 	"append", "live", "discover", "pump", "cut", "connect", "delete", "trim", "grow", "rollback", "revert", "recreate", "restore", "remove",
-	"txn", "epoch", "time", "beat", "stuck", "gate", "down", "up",
+	"txn", "epoch", "time", "beat", "stuck", "gate", "idle", "down", "up",
 }
 
 // run makes the moves, lets everything settle, and asks the oracle.
 func (w *simWorld) run() {
 	synctest.Wait()
 	for range w.o.ops {
-		if w.op(); w.failure != "" {
+		w.op()
+		w.noteIdle()
+		if w.failure != "" {
 			break
 		}
 	}

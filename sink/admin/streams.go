@@ -21,7 +21,7 @@ type streamInfo struct {
 	Name        string          `json:"name"`
 	Broker      string          `json:"broker"`
 	Upstream    string          `json:"upstream"`
-	State       string          `json:"state"` // starting, reading or waiting
+	State       string          `json:"state"` // starting, reading, waiting or idle
 	Since       time.Time       `json:"since"` // of the state
 	LastError   string          `json:"lastError,omitempty"`
 	LastErrorAt time.Time       `json:"lastErrorAt,omitzero"`

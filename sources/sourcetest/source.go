@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
-var _ bridge.Source = (*Source)(nil)
+var (
+	_ bridge.Source        = (*Source)(nil)
+	_ bridge.SubjectTeller = (*Source)(nil)
+)
 
 // Op names what a source is doing, for hooks and counts.
 type Op string
@@ -22,6 +26,7 @@ const (
 	OpBounds     Op = "bounds"
 	OpReadChunk  Op = "read chunk"
 	OpPositionAt Op = "position at"
+	OpSubjects   Op = "subjects"
 )
 
 // Hook is called in the course of an operation, by the goroutine that does it,
@@ -189,6 +194,17 @@ func (s *Source) Bounds(ctx context.Context) (bridge.Bounds, error) {
 func (s *Source) PositionAt(ctx context.Context, at time.Time) (bridge.Position, error) {
 	return ask(ctx, s, OpPositionAt, func(t table) (bridge.Position, error) {
 		return t.since(at), nil
+	})
+}
+
+// Subjects implements [bridge.SubjectTeller]. A broker without subjects tells
+// what stands for any.
+func (s *Source) Subjects(ctx context.Context) ([]string, error) {
+	return ask(ctx, s, OpSubjects, func(table) ([]string, error) {
+		if s.b.o.Subjects == nil {
+			return []string{">"}, nil
+		}
+		return slices.Clone(s.b.o.Subjects), nil
 	})
 }
 
