@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,7 @@ type Source struct {
 var (
 	_ bridge.Source            = (*Source)(nil)
 	_ bridge.PartitionReporter = (*Source)(nil)
+	_ bridge.SubjectTeller     = (*Source)(nil)
 )
 
 // NewSource returns the source of one stream of a cluster. It asks nothing yet.
@@ -151,6 +153,23 @@ func (s *Source) Bounds(ctx context.Context) (bridge.Bounds, error) {
 		return bridge.Bounds{}, err
 	}
 	return bridge.Bounds{First: v.position(bridge.Place{Offset: v.first}), End: v.position(end)}, nil
+}
+
+// Subjects implements [bridge.SubjectTeller].
+func (s *Source) Subjects(ctx context.Context) ([]string, error) {
+	v, err := s.cold.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(s.subjects(v)), nil
+}
+
+// subjects are those that records may have which are read.
+func (s *Source) subjects(v *view) []string {
+	if len(s.opt.Filter) > 0 {
+		return s.opt.Filter
+	}
+	return v.subjects
 }
 
 // PositionAt implements [bridge.Seeker].

@@ -271,10 +271,7 @@ func (t *tail) look(ctx context.Context, v *view) error {
 		t.out.Change(bridge.Change{Kind: bridge.Doubted})
 	}
 	t.leader = v.epoch
-	subjects := v.subjects
-	if len(t.s.opt.Filter) > 0 {
-		subjects = t.s.opt.Filter
-	}
+	subjects := t.s.subjects(v)
 	if t.subjects == nil || !slices.Equal(subjects, t.subjects) {
 		t.subjects = append([]string{}, subjects...)
 		t.out.Change(bridge.Change{Kind: bridge.Spaced, Subjects: slices.Clone(subjects)})
