@@ -29,7 +29,7 @@ type ProcessConfig struct {
 	AdminListen Address `split_words:"true" default:"127.0.0.1:8481" desc:"address of the admin listener: probes, and for operators /streams, /clients, /drain and profiles, which /openapi.json describes"`
 	AdminToken  Secret  `split_words:"true" desc:"bearer token for everything but probes and metrics on the admin listener; not set: that is answered only on a loopback address, to requests with a loopback Host"`
 	Inspector   string  `split_words:"true" default:"admin" choices:"admin|public|off" desc:"where the inspector is served, a page to look at streams with, at /inspector/: admin (the admin listener only), public (the clients' listener too, to everybody who reaches it), or off"`
-	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream has been read once"`
+	Ready       string  `split_words:"true" default:"listening" choices:"listening|sources" desc:"when /readyz says so: listening, or sources for when each stream that is read always has been read once"`
 
 	Heartbeat    time.Duration `split_words:"true" default:"15s" min:"1s" max:"5m" desc:"longest silence on a connection; a comment line breaks it"`
 	Retry        time.Duration `split_words:"true" default:"3s" min:"100ms" max:"5m" desc:"how long clients wait before they reconnect (the retry field), jittered"`
@@ -101,7 +101,11 @@ type StreamConfig struct {
 	Format  string          `split_words:"true" default:"data" choices:"data|envelope|base64" desc:"form of events for clients that ask for none: the payload, a JSON object around it, or the payload in base64"`
 	Start   StartSetting    `split_words:"true" default:"new" desc:"where clients without an event id begin: new, all, a time as in RFC 3339, or a duration back from now"`
 	OnReset string          `split_words:"true" choices:"since|all|new|fail" desc:"as SSEBRIDGE_ON_RESET, for this stream; not set: the same"`
+	Read    string          `split_words:"true" default:"always" choices:"always|on-demand" desc:"when the broker is read: always, or on-demand for only while somebody follows the stream or waits for it, and a minute longer; on-demand, the first to come after that waits until reading has begun"`
 }
+
+// readOnDemand is the value of SSEBRIDGE_STREAM_<NAME>_READ that changes something.
+const readOnDemand = "on-demand"
 
 // Values of SSEBRIDGE_INSPECTOR that change something; the third is admin.
 const (

@@ -168,11 +168,12 @@ func orUnlimited(n int) int {
 	return n
 }
 
-// started reports whether the broker has told the end of every stream's log.
+// started reports whether the broker has told the end of every stream's log that
+// is read always.
 func (s *service) started() bool {
 	return !slices.ContainsFunc(s.hub.Streams(), func(st *bridge.Stream) bool {
 		_, started := st.Live()
-		return !started
+		return !started && !st.OnDemand()
 	})
 }
 

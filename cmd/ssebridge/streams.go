@@ -85,6 +85,7 @@ func openUpstream(c *Config, tracer trace.Tracer, log *slog.Logger) (*upstream, 
 			Start:         s.Start.Start,
 			StartBack:     s.Start.Back,
 			MaxEventBytes: int(c.Process.MaxEventBytes),
+			OnDemand:      s.Read == readOnDemand,
 			Trace: bridge.TraceOptions{
 				Tracer: tracer, System: s.Mapping.Broker, Server: c.server(s.Mapping), Deliveries: c.Process.TraceDeliveries,
 			},
