@@ -7,11 +7,33 @@ import (
 	"time"
 )
 
-// entryOverheadBytes is what an entry costs in the ring besides its bytes.
-const entryOverheadBytes = 160
+// What is kept, by what it really costs: slices have room to grow, and what is
+// allocated is rounded up to the next size.
+const (
+	// entryOverheadBytes is what an entry costs in the ring besides its bytes: itself,
+	// twice, as the ring is copied to a larger place now and then.
+	entryOverheadBytes = 240
+	// numberBytes is what it costs besides for each group that is shown it.
+	numberBytes = 16
+	// lossBytes and placeBytes are what a finding costs, and each place in it.
+	lossBytes, placeBytes = 128, 16
+	// traceBytes is what a record costs besides if it is traced.
+	traceBytes = 160
+	// groupBytes is what a group costs besides its patterns, nodeBytes what a token
+	// of them does in the trie, and childrenBytes one that others follow.
+	groupBytes, nodeBytes, childrenBytes = 448, 144, 256
+)
 
-// traceBytes is what an entry costs besides that if it is traced.
-const traceBytes = 160
+// maxScratchBytes is the largest room for encoding that is kept for the next event.
+const maxScratchBytes = 64 << 10
+
+// allocated is about what n bytes take.
+func allocated(n int) int64 {
+	if n == 0 {
+		return 0
+	}
+	return int64(n + n/8 + 4)
+}
 
 // Entry is one step of a feed: a record, a finding, or a place that moved on
 // over nothing. The vector after an entry is the one before it with one place
@@ -19,6 +41,7 @@ const traceBytes = 160
 type Entry struct {
 	Stream    int // index in the feed's streams
 	Partition int32
+	groups    int32  // that were shown it when it came
 	Offset    Offset // of the record; of a moved place, the last offset it moved over
 	Place     Place  // the partition's place after the entry
 	Loss      *Finding
@@ -39,7 +62,10 @@ func (e *Entry) Body() []byte { return e.Unit[:e.body:e.body] }
 
 // memoryBytes is what the entry costs in the ring.
 func (e *Entry) memoryBytes() int64 {
-	n := entryOverheadBytes + int64(len(e.Unit)+len(e.id))
+	n := entryOverheadBytes + allocated(len(e.Unit)) + allocated(len(e.id)) + numberBytes*int64(e.groups)
+	if e.Loss != nil {
+		n += lossBytes + placeBytes*int64(len(e.Loss.Next.Places))
+	}
 	if e.Trace != nil {
 		n += traceBytes
 	}
@@ -61,18 +87,22 @@ type Feed struct {
 	form    Form
 	limit   *atomic.Int64 // bytes of the ring, set by the hub
 
-	mu         sync.RWMutex
-	head       ID
-	headText   string // of head; empty: not made yet
-	generation uint64
-	ring       []Entry // ring[0] has number base
-	base       uint64
-	bytes      int64
-	groups     map[string]*Group
-	walked     map[*Group]bool // groups with a client in the walk, which must see every entry
-	trie       Trie[*Group]
-	matched    []*Group // scratch
-	evictions  uint64
+	mu          sync.RWMutex
+	head        ID
+	headText    string // of head; empty: not made yet
+	generation  uint64
+	ring        []Entry // ring[0] has number base
+	base        uint64
+	bytes       int64
+	groups      map[string]*Group
+	filterBytes int64           // of groups, without the trie's nodes
+	walked      map[*Group]bool // groups with a client in the walk, which must see every entry
+	trie        Trie[*Group]
+	matched     []*Group // scratch
+	scratch     []byte   // for encoding
+	evictions   uint64
+	numbers     int // that groups hold, of entries in the ring and of some that have left it
+	shown       int // groups of all entries in the ring
 }
 
 func newFeed(streams []*Stream, form Form, limit *atomic.Int64) *Feed {
@@ -144,10 +174,11 @@ func (f *Feed) found(index int, fd Finding) {
 		e.Place = fd.Next.Place(fd.Partition)
 	}
 	f.encode(&e, Event{Kind: LossEvent, Stream: f.head[index].Stream, Finding: &fd})
+	e.groups = int32(len(f.groups))
 	number := f.append(e)
 	for _, g := range f.groups {
-		g.numbers = append(g.numbers, number)
-		g.trim(f.base)
+		g.add(number)
+		g.trim(f.base, trimStep)
 	}
 	f.wakeAll()
 }
@@ -178,10 +209,11 @@ func (f *Feed) records(index int, recs []Record, received time.Time) {
 				ev = Event{Kind: LossEvent, Stream: name, Finding: e.Loss}
 			}
 			f.encode(&e, ev)
+			e.groups = int32(len(f.matched))
 		}
 		number := f.append(e)
 		for _, g := range f.matched {
-			g.numbers = append(g.numbers, number)
+			g.add(number)
 			if !g.woken {
 				g.woken = true
 				woken = append(woken, g)
@@ -190,11 +222,23 @@ func (f *Feed) records(index int, recs []Record, received time.Time) {
 	}
 	for _, g := range woken {
 		g.woken = false
-		g.trim(f.base)
+		g.trim(f.base, trimStep)
 		f.wakeGroup(g)
 	}
 	for g := range f.walked {
 		f.wakeGroup(g)
+	}
+	f.trim()
+}
+
+// trim makes quiet groups forget what has left the ring, when that has come to be
+// more than what is in it.
+func (f *Feed) trim() {
+	if f.numbers <= 2*f.shown+2*trimStep*len(f.groups) {
+		return
+	}
+	for _, g := range f.groups {
+		g.trim(f.base, 1)
 	}
 }
 
@@ -207,7 +251,11 @@ func oversized(after Position, r *Record) *Finding {
 func (f *Feed) encode(e *Entry, ev Event) {
 	e.id = f.text()
 	ev.ID = e.id
-	e.Unit = f.form.Encoder.AppendEvent(nil, ev)
+	f.scratch = f.form.Encoder.AppendEvent(f.scratch[:0], ev)
+	e.Unit = append(make([]byte, 0, len(f.scratch)), f.scratch...) // it is kept: without room to grow
+	if cap(f.scratch) > maxScratchBytes {
+		f.scratch = nil
+	}
 	var end [256]byte
 	e.body = len(e.Unit) - len(f.form.Encoder.AppendEnd(end[:0], e.id))
 }
@@ -225,6 +273,7 @@ func (f *Feed) append(e Entry) (number uint64) {
 	number = f.base + uint64(len(f.ring))
 	f.ring = append(f.ring, e)
 	f.bytes += e.memoryBytes()
+	f.shown += int(e.groups)
 	f.evict()
 	return number
 }
@@ -235,6 +284,7 @@ func (f *Feed) evict() {
 	n := 0
 	for f.bytes > limit && n < len(f.ring) {
 		f.bytes -= f.ring[n].memoryBytes()
+		f.shown -= int(f.ring[n].groups)
 		f.ring[n] = Entry{}
 		n++
 	}
@@ -255,6 +305,10 @@ func (f *Feed) shrink() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.evict()
+	if cap(f.ring) > 2*len(f.ring) {
+		f.ring = slices.Clone(f.ring) // without the room that it had come to have
+	}
+	f.trim()
 }
 
 // number is the number that the next entry will have.
@@ -290,6 +344,7 @@ func (f *Feed) join(filter Filter, maxNew int) (g *Group, fresh bool, err error)
 		fresh = true
 		g = &Group{feed: f, filter: filter, key: key, signal: make(chan struct{})}
 		f.groups[key] = g
+		f.filterBytes += g.bytes()
 		f.trie.Add(filter, g)
 	}
 	g.held++
@@ -305,8 +360,17 @@ func (f *Feed) leave(g *Group) (groupGone, feedIdle bool) {
 		return false, false
 	}
 	delete(f.groups, g.key)
+	f.filterBytes -= g.bytes()
+	f.numbers -= len(g.numbers)
 	f.trie.Remove(g.filter, g)
 	return true, len(f.groups) == 0
+}
+
+// keptBytes is what the feed's filters cost.
+func (f *Feed) keptBytes() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.filterBytes + f.trie.bytes
 }
 
 // cloneHead copies the head vector.

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"unsafe"
@@ -187,4 +189,65 @@ func BenchmarkLevelTake(b *testing.B) {
 		entries, _ = c.Take(entries[:0], 1<<20)
 	}
 	b.ReportMetric(float64(len(entries)), "events/op")
+}
+
+// An entry costs a number in each group that is shown it. With thousands of filters
+// that match the same records these are more than the events, and no less memory.
+func TestNumbersOfGroupsAreCounted(t *testing.T) {
+	const limit = 1 << 20
+	r := newLiveRig(t, HubOptions{RingBytes: limit}, "a")
+	var groups []*Group
+	for i := range 1000 {
+		groups = append(groups, r.join(NewFilter("s", Pattern(fmt.Sprint("x.", i))), "a"))
+	}
+	quiet := r.join(NewFilter("q"), "a")
+	held := func() (bytes int) {
+		for _, g := range append(groups, quiet) {
+			bytes += 8 * cap(g.numbers)
+		}
+		return bytes
+	}
+	r.records("a", "s", 2000)
+	if got := held(); got > limit {
+		t.Errorf("groups hold %d bytes of numbers in a ring of %d", got, limit)
+	}
+	for _, g := range groups {
+		g.Leave()
+	}
+	r.records("a", "q", 5000)
+	if got := 8 * cap(quiet.numbers); got < 1000 {
+		t.Fatalf("the group holds %d bytes: it is no test", got)
+	}
+	r.records("a", "s", 10000) // nobody's
+	if got := 8 * cap(quiet.numbers); got > 8*4*trimStep {
+		t.Errorf("a quiet group still holds %d bytes of what has left the ring", got)
+	}
+	f := quiet.feed
+	if f.numbers != len(quiet.numbers) || f.shown != 0 {
+		t.Errorf("%d numbers and %d shown are counted, %d are held, and none is in the ring", f.numbers, f.shown, len(quiet.numbers))
+	}
+}
+
+// Filters are texts of strangers: what they cost is bounded by more than their
+// number, and passes when they go.
+func TestFiltersAreBoundedInBytes(t *testing.T) {
+	r := newLiveRig(t, HubOptions{FilterBytes: 1 << 20}, "a")
+	var groups []*Group
+	var err error
+	for i := 0; err == nil; i++ {
+		var g *Group
+		long := Pattern(fmt.Sprintf("%d.%s", i, strings.Repeat("token.", 100)+"end"))
+		if g, err = r.Join([]*Stream{r.Stream("a")}, NewFilter(long), Form{Encoder: testEncoder{&r.encoded}}); err == nil {
+			groups = append(groups, g)
+		}
+	}
+	if !errors.Is(err, ErrTooManyFilters) || len(groups) < 10 || len(groups) > 200 {
+		t.Errorf("%d filters of a hundred tokens each, then %v; want ErrTooManyFilters at 1 MiB", len(groups), err)
+	}
+	for _, g := range groups {
+		g.Leave()
+	}
+	if r.kept != 0 {
+		t.Errorf("%d bytes are still counted", r.kept)
+	}
 }

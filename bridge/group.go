@@ -34,14 +34,36 @@ type Group struct {
 	woken   bool // scratch of Feed.records
 }
 
-// trim forgets numbers that left the ring, in large steps.
-func (g *Group) trim(base uint64) {
+// bytes is what the group costs besides its nodes in the trie.
+func (g *Group) bytes() int64 {
+	n := groupBytes + 2*allocated(len(g.key)) // the patterns, and the key made of them
+	return n + 24*int64(len(g.filter.patterns))
+}
+
+// trimStep is how many numbers that left the ring a group may hold before they
+// are worth the work to forget them.
+const trimStep = 64
+
+// add notes an entry that the group is shown.
+func (g *Group) add(number uint64) {
+	g.numbers = append(g.numbers, number)
+	g.feed.numbers++
+}
+
+// trim forgets numbers that left the ring, if there are at least so many, or no
+// others; and the room that more of them had.
+func (g *Group) trim(base uint64, least int) {
 	n := sort.Search(len(g.numbers), func(i int) bool { return g.numbers[i] >= base })
-	if n < 64 && n < len(g.numbers) {
+	if n < least && n < len(g.numbers) || n == 0 {
 		return
 	}
-	g.numbers = slices.Delete(g.numbers, 0, n)
+	if left := len(g.numbers) - n; cap(g.numbers) > 4*left+2*trimStep {
+		g.numbers = append(make([]uint64, 0, left+left/4), g.numbers[n:]...)
+	} else {
+		g.numbers = slices.Delete(g.numbers, 0, n)
+	}
 	g.dropped += uint64(n)
+	g.feed.numbers -= n
 }
 
 // Streams returns the streams of the feed, sorted by name.

@@ -17,11 +17,12 @@ const feedLinger = 30 * time.Second
 
 // HubOptions bound what a [Hub] keeps. Zero values mean the defaults.
 type HubOptions struct {
-	RingBytes  int64        // for the rings of all feeds together; default 64 MiB
-	MaxFeeds   int          // sets of streams times formats; default 64
-	MaxFilters int          // distinct filters over all feeds; default 20000
-	MaxIDBytes int          // event ids that are given out; default, and at most, [MaxIDBytes]
-	Logger     *slog.Logger // nil: none
+	RingBytes   int64        // for the rings of all feeds together; default 64 MiB
+	FilterBytes int64        // for the filters of all feeds together; default 16 MiB
+	MaxFeeds    int          // sets of streams times formats; default 64
+	MaxFilters  int          // distinct filters over all feeds; default 20000
+	MaxIDBytes  int          // event ids that are given out; default, and at most, [MaxIDBytes]
+	Logger      *slog.Logger // nil: none
 }
 
 // Hub is the streams of a process and the feeds over them.
@@ -35,6 +36,7 @@ type Hub struct {
 	feeds   map[feedKey]*Feed
 	idle    map[*Feed]time.Time
 	filters int
+	kept    int64  // bytes of the filters of all feeds
 	evicted uint64 // entries that left the rings of feeds that are closed
 
 	changeMu sync.Mutex
@@ -50,6 +52,9 @@ type feedKey struct {
 func NewHub(streams []*Stream, o HubOptions) *Hub {
 	if o.RingBytes == 0 {
 		o.RingBytes = 64 << 20
+	}
+	if o.FilterBytes == 0 {
+		o.FilterBytes = 16 << 20
 	}
 	if o.MaxFeeds == 0 {
 		o.MaxFeeds = 64
@@ -204,10 +209,16 @@ func (h *Hub) Join(streams []*Stream, filter Filter, form Form) (*Group, error) 
 		h.feeds[key] = f
 		h.share()
 	}
-	g, fresh, err := f.join(filter, h.opt.MaxFilters-h.filters)
+	room := h.opt.MaxFilters - h.filters
+	if h.kept >= h.opt.FilterBytes {
+		room = 0
+	}
+	before := f.keptBytes()
+	g, fresh, err := f.join(filter, room)
 	if err != nil {
 		return nil, err
 	}
+	h.kept += f.keptBytes() - before
 	if fresh {
 		g.hub = h
 		h.filters++
@@ -219,7 +230,9 @@ func (h *Hub) Join(streams []*Stream, filter Filter, form Form) (*Group, error) 
 func (h *Hub) leave(g *Group) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	before := g.feed.keptBytes()
 	gone, idle := g.feed.leave(g)
+	h.kept += g.feed.keptBytes() - before
 	if gone {
 		h.filters--
 	}

@@ -59,17 +59,20 @@ func (r *Record) Header(key string) ([]byte, bool) {
 // Next returns the place right behind the record.
 func (r *Record) Next() Place { return Place{r.Offset + 1, r.Proof} }
 
-// recordOverheadBytes is what a Record costs besides the bytes it refers to.
-const recordOverheadBytes = 208
+// RecordOverheadBytes is what a Record costs besides the bytes it refers to.
+const RecordOverheadBytes = 192
 
 // MemoryBytes estimates the memory that keeping the record costs.
 func (r *Record) MemoryBytes() int {
-	n := recordOverheadBytes + len(r.Origin) + len(r.Subject) + len(r.Name) + len(r.Key) + len(r.Data)
+	n := RecordOverheadBytes
+	for _, size := range [...]int{len(r.Origin), len(r.Subject), len(r.Name), len(r.Key), len(r.Data)} {
+		n += int(allocated(size))
+	}
 	if r.Trace != nil {
 		n += traceBytes
 	}
 	for i := range r.Headers {
-		n += 40 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+		n += 40 + int(allocated(len(r.Headers[i].Key))+allocated(len(r.Headers[i].Value)))
 	}
 	return n
 }

@@ -16,6 +16,7 @@ type Trie[T comparable] struct {
 	root    *trieNode[T]
 	entries map[T]*trieEntry[T]
 	round   uint64 // of lookups
+	bytes   int64  // of nodes, as they are counted
 }
 
 // trieNode stands for the patterns whose tokens lead to it.
@@ -55,7 +56,7 @@ func (t *Trie[T]) Add(f Filter, v T) {
 	for _, p := range f.triePatterns() {
 		n := t.root
 		for token := range strings.SplitSeq(string(p), ".") {
-			n = n.grow(token)
+			n = n.grow(token, &t.bytes)
 		}
 		e.sit(n)
 	}
@@ -76,14 +77,14 @@ func (t *Trie[T]) Remove(f Filter, v T) {
 			}
 		}
 		if n != nil {
-			e.leave(n)
+			t.bytes -= e.leave(n)
 		}
 	}
 	if len(e.seats) == 0 {
 		delete(t.entries, v)
 	}
 	if len(t.entries) == 0 {
-		t.root, t.entries = nil, nil // maps keep the room of their largest size
+		t.root, t.entries, t.bytes = nil, nil, 0 // maps keep the room of their largest size
 	}
 }
 
@@ -147,11 +148,13 @@ func (n *trieNode[T]) next(token string) *trieNode[T] {
 	return n.children[token]
 }
 
-// grow returns the node that token leads to, and makes it if there is none.
-func (n *trieNode[T]) grow(token string) *trieNode[T] {
+// grow returns the node that token leads to, and makes it, and counts it, if there
+// is none.
+func (n *trieNode[T]) grow(token string, bytes *int64) *trieNode[T] {
 	if next := n.next(token); next != nil {
 		return next
 	}
+	*bytes += nodeBytes
 	next := &trieNode[T]{parent: n, token: strings.Clone(token)}
 	switch token {
 	case "*":
@@ -161,6 +164,7 @@ func (n *trieNode[T]) grow(token string) *trieNode[T] {
 	default:
 		if n.children == nil {
 			n.children = make(map[string]*trieNode[T])
+			*bytes += childrenBytes
 		}
 		n.children[next.token] = next
 	}
@@ -168,8 +172,8 @@ func (n *trieNode[T]) grow(token string) *trieNode[T] {
 }
 
 // prune removes the node, and then its parents, as long as nothing hangs on
-// them.
-func (n *trieNode[T]) prune() {
+// them. It returns what they cost.
+func (n *trieNode[T]) prune() (bytes int64) {
 	for n.parent != nil && len(n.entries) == 0 && len(n.children) == 0 && n.star == nil && n.rest == nil {
 		up := n.parent
 		switch n.token {
@@ -181,10 +185,13 @@ func (n *trieNode[T]) prune() {
 			delete(up.children, n.token)
 			if len(up.children) == 0 {
 				up.children = nil
+				bytes += childrenBytes
 			}
 		}
 		n = up
+		bytes += nodeBytes
 	}
+	return bytes
 }
 
 // sit gives the entry a seat at n, or counts the one it has.
@@ -197,14 +204,15 @@ func (e *trieEntry[T]) sit(n *trieNode[T]) {
 	n.entries = append(n.entries, e)
 }
 
-// leave takes back one sit. The last entry of the node moves to the free index.
-func (e *trieEntry[T]) leave(n *trieNode[T]) {
+// leave takes back one sit, and returns what the nodes cost that went with it.
+// The last entry of the node moves to the free index.
+func (e *trieEntry[T]) leave(n *trieNode[T]) (bytes int64) {
 	i := e.seat(n)
 	if i < 0 {
-		return
+		return 0
 	}
 	if e.seats[i].count--; e.seats[i].count > 0 {
-		return
+		return 0
 	}
 	index, last := e.seats[i].index, len(n.entries)-1
 	moved := n.entries[last]
@@ -213,7 +221,7 @@ func (e *trieEntry[T]) leave(n *trieNode[T]) {
 	n.entries[last] = nil
 	n.entries = n.entries[:last]
 	e.seats = slices.Delete(e.seats, i, i+1)
-	n.prune()
+	return n.prune()
 }
 
 // seat returns the index in seats of the seat at n, -1 if there is none.

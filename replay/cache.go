@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +17,16 @@ const (
 	// serves up to 1,024 records a batch; half of that keeps a single client's
 	// first event near.
 	defaultRunOffsets = 512
-	// chunkBytes bounds one read, so that large records do not fill the cache at once.
-	chunkBytes = 1 << 20
+	// maxChunkBytes bounds one read, so that large records do not fill the cache at
+	// once; minChunkBytes is the least to which a small cache of many streams brings it.
+	maxChunkBytes = 1 << 20
+	minChunkBytes = 64 << 10
+	// readsShare is the part of the cache's size that reads under way may take besides.
+	readsShare = 8
+	// chunkOverheadBytes and runOverheadBytes are what a chunk and a run cost besides
+	// their records.
+	chunkOverheadBytes = 192
+	runOverheadBytes   = 384
 	// readTimeout bounds one read of a chunk.
 	readTimeout = 9 * time.Second
 )
@@ -31,10 +40,14 @@ const (
 //
 //	run 512…1023:  [512,700) [700,840)   …read on from 840 when somebody needs it
 //
+// Where records are so large that reads end by their bytes, a run may be more than
+// the cache has room for. Then reads begin where somebody is, and the run has holes.
+//
 // A chunk never reaches past the replica's own live position, so that whatever
 // it holds, a change of it is noticed by the replica's reader.
 type Cache struct {
 	limit      int64
+	chunkBytes int // of one read
 	runOffsets bridge.Offset
 	reads      int // under way at a time, of each stream
 
@@ -66,6 +79,7 @@ type streamRuns struct {
 	epochs     []uint64      // read epochs of the newest verdict
 	runs       map[runKey]*run
 	vouched    map[vouchKey]*vouching
+	large      bool // the newest read ended by its bytes
 }
 
 type runKey struct {
@@ -78,19 +92,28 @@ type runKey struct {
 type run struct {
 	stream *bridge.Stream
 	key    runKey
-	chunks []*bridge.Chunk
+	chunks []*held // in order
 	bytes  int64
 	flight chan struct{} // closed when the read under way has ended; nil: none
 	err    error         // of the last read
 	elem   *list.Element
 }
 
+// held is a chunk with the place that it was asked for from: what the log had
+// lost below the chunk's own From was lost already.
+type held struct {
+	*bridge.Chunk
+	asked bridge.Offset
+	bytes int64
+	cut   bool // the read ended by its bytes
+}
+
 // newCache returns a cache of at most limitBytes of records, with at most reads
-// reads of a stream at a time, in runs of runOffsets.
-func newCache(limitBytes int64, reads int, runOffsets bridge.Offset) *Cache {
+// reads of each of so many streams at a time, in runs of runOffsets.
+func newCache(limitBytes int64, reads, streams int, runOffsets bridge.Offset) *Cache {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Cache{
-		limit: limitBytes, runOffsets: runOffsets, reads: reads, streams: map[*bridge.Stream]*streamRuns{},
+		limit: limitBytes, chunkBytes: int(min(max(limitBytes/int64(readsShare*reads*max(1, streams)), minChunkBytes), maxChunkBytes)), runOffsets: runOffsets, reads: reads, streams: map[*bridge.Stream]*streamRuns{},
 		recent: list.New(), ctx: ctx, stop: stop,
 	}
 }
@@ -154,6 +177,8 @@ func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Str
 			r = &run{stream: s, key: key}
 			r.elem = c.recent.PushBack(r)
 			sr.runs[key] = r
+			c.take(r, runOverheadBytes)
+			c.evict(r)
 		}
 		if ch := r.holding(offset); ch != nil {
 			c.recent.MoveToBack(r.elem)
@@ -165,7 +190,7 @@ func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Str
 			return ch, nil
 		}
 		if r.flight == nil {
-			c.begin(by, r, at)
+			c.begin(by, r, offset, at)
 		} else if !joined {
 			c.stats.Shared++
 			sr.stats.Shared++
@@ -209,24 +234,43 @@ func (c *Cache) of(s *bridge.Stream) *streamRuns {
 func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
 	for _, ch := range r.chunks {
 		if offset < ch.End {
-			return ch
+			if offset < ch.asked {
+				break
+			}
+			return ch.Chunk
 		}
 	}
 	return nil
 }
 
-// begin starts the read that follows the run's chunks, for the client of a
-// request. The caller holds mu.
-func (c *Cache) begin(by bridge.RequestTrace, r *run, at At) {
+// missing returns what to read for an offset that is not held: from behind the
+// chunk before it, so that others find the rest, or from itself where records are
+// large; up to the chunk behind it or the end of the run.
+func (r *run) missing(offset bridge.Offset, runOffsets bridge.Offset, large bool) (from, limit bridge.Offset) {
+	from, limit = r.key.index*runOffsets, (r.key.index+1)*runOffsets
+	for _, ch := range r.chunks {
+		if offset < ch.asked {
+			limit = ch.asked
+			break
+		}
+		from = ch.End
+	}
+	if large {
+		from = offset
+	}
+	return from, limit
+}
+
+// begin starts the read that comes to offset, for the client of a request. The
+// caller holds mu.
+func (c *Cache) begin(by bridge.RequestTrace, r *run, offset bridge.Offset, at At) {
 	flight := make(chan struct{})
 	r.flight, r.err = flight, nil
-	from := r.key.index * c.runOffsets
-	if n := len(r.chunks); n > 0 {
-		from = r.chunks[n-1].End
-	}
-	slots := c.of(r.stream).slots
+	sr := c.of(r.stream)
+	from, limit := r.missing(offset, c.runOffsets, sr.large)
+	slots := sr.slots
 	c.reading.Go(func() {
-		ch, err := c.read(by, r, from, at, slots)
+		h, err := c.read(by, r, from, limit, at, slots)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer close(flight)
@@ -235,14 +279,14 @@ func (c *Cache) begin(by bridge.RequestTrace, r *run, at At) {
 			r.err = bridge.ErrHistoryChanged // read under a history that is in doubt now
 		}
 		if r.err == nil {
-			c.store(r, ch)
+			c.store(r, h)
 		}
 	})
 }
 
-// read asks the source for what follows from, up to the run's end or the live
-// position. The span of the read is the doing of the client that asked first.
-func (c *Cache) read(by bridge.RequestTrace, r *run, from bridge.Offset, at At, slots chan struct{}) (chunk *bridge.Chunk, err error) {
+// read asks the source for what follows from, up to limit or the live position. The
+// span of the read is the doing of the client that asked first.
+func (c *Cache) read(by bridge.RequestTrace, r *run, from, limit bridge.Offset, at At, slots chan struct{}) (h *held, err error) {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, readTimeout, fmt.Errorf("read chunk: %w", bridge.ErrUnavailable))
 	defer cancel()
 	select {
@@ -255,14 +299,14 @@ func (c *Cache) read(by bridge.RequestTrace, r *run, from bridge.Offset, at At, 
 	if incarnation != at.Incarnation {
 		return nil, bridge.ErrHistoryChanged
 	}
-	limit := min((r.key.index+1)*c.runOffsets, live.Offset)
+	limit = min(limit, live.Offset)
 	if limit <= from {
 		return nil, bridge.ErrHistoryChanged
 	}
 	ctx, span := startSpan(ctx, by, r.stream, "read")
-	defer func() { endRead(span, r.key.partition, from, chunk, err) }()
+	defer func() { endRead(span, r.key.partition, from, h, err) }()
 	ch, err := r.stream.Source().ReadChunk(ctx, bridge.ChunkQuery{
-		Partition: r.key.partition, From: from, Limit: limit, MaxBytes: chunkBytes, Incarnation: at.Incarnation,
+		Partition: r.key.partition, From: from, Limit: limit, MaxBytes: c.chunkBytes, Incarnation: at.Incarnation,
 	})
 	c.mu.Lock()
 	c.stats.Reads++
@@ -278,22 +322,47 @@ func (c *Cache) read(by bridge.RequestTrace, r *run, from bridge.Offset, at At, 
 		return nil, fmt.Errorf("read chunk at %d: nothing returned: %w", from, bridge.ErrUnavailable)
 	}
 	r.stream.Prepare(ch.Records)
-	return &ch, nil
+	h = &held{Chunk: &ch, asked: from, bytes: chunkOverheadBytes + int64(cap(ch.Records)-len(ch.Records))*bridge.RecordOverheadBytes}
+	for i := range ch.Records {
+		h.bytes += int64(ch.Records[i].MemoryBytes())
+	}
+	h.cut = ch.End < limit && h.bytes >= int64(c.chunkBytes)*3/4
+	return h, nil
 }
 
-// store keeps a chunk and lets go of the least recently used runs beyond the limit.
-func (c *Cache) store(r *run, ch *bridge.Chunk) {
-	bytes := int64(128)
-	for i := range ch.Records {
-		bytes += int64(ch.Records[i].MemoryBytes())
+// store keeps a chunk that was read.
+func (c *Cache) store(r *run, h *held) {
+	c.of(r.stream).large = h.cut
+	i := 0
+	for i < len(r.chunks) && r.chunks[i].asked < h.asked {
+		i++
 	}
-	r.chunks = append(r.chunks, ch)
+	r.chunks = slices.Insert(r.chunks, i, h)
+	c.take(r, h.bytes)
+	c.recent.MoveToBack(r.elem)
+	c.evict(r)
+	// What is left is this run alone, or runs that are being read.
+	for c.stats.Bytes > c.limit && len(r.chunks) > 1 {
+		oldest := 0
+		if r.chunks[0] == h {
+			oldest = 1
+		}
+		c.take(r, -r.chunks[oldest].bytes)
+		r.chunks = slices.Delete(r.chunks, oldest, oldest+1)
+	}
+}
+
+// take counts bytes that a run holds more.
+func (c *Cache) take(r *run, bytes int64) {
 	r.bytes += bytes
 	c.stats.Bytes += bytes
-	c.recent.MoveToBack(r.elem)
+}
+
+// evict lets go of the least recently used runs beyond the limit, but not of keep.
+func (c *Cache) evict(keep *run) {
 	for e := c.recent.Front(); e != nil && c.stats.Bytes > c.limit; {
 		next := e.Next()
-		if old := e.Value.(*run); old != r && old.flight == nil {
+		if old := e.Value.(*run); old != keep && old.flight == nil {
 			c.drop(old)
 			delete(c.streams[old.stream].runs, old.key)
 		}

@@ -79,6 +79,7 @@ const (
 
 // run goes through the steps until the client is level or ctx ends.
 func (c *catchUp) run(ctx context.Context) result {
+	defer func() { c.f.replay.batches.give(c.pending.reserved) }()
 	c.began = time.Now()
 	if err := c.resolve(ctx); err != nil {
 		return result{err: err}
@@ -552,7 +553,7 @@ func (c *catchUp) add(unit []byte, id string) {
 
 // full reports whether what is pending should be handed over.
 func (c *catchUp) full() bool {
-	return c.bytes >= takeBytes || len(c.pending.Units) >= c.f.replay.takeEvents
+	return c.bytes >= c.f.replay.batchBytes() || len(c.pending.Units) >= c.f.replay.takeEvents
 }
 
 // flush hands what is pending to Next, which takes it when the client can be
@@ -562,7 +563,10 @@ func (c *catchUp) flush(ctx context.Context) error {
 		return nil // nothing was verified yet
 	}
 	at := c.own.String()
-	if len(c.pending.Units) > 0 {
+	if len(c.pending.Units) == 0 {
+		c.f.replay.batches.give(c.pending.reserved) // of records that nobody is shown
+		c.pending.reserved = 0
+	} else {
 		c.pending.at = at
 		select {
 		case c.f.out <- c.pending:

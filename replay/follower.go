@@ -41,7 +41,8 @@ type Follower struct {
 
 	request bridge.RequestTrace
 
-	scratch *bridge.Scratch // for Next; nil until it is needed
+	scratch  *bridge.Scratch // for Next; nil until it is needed
+	reserved int64           // of Replay.batches, by what Next last returned
 
 	out     chan batch              // from the catch-up; nil while level
 	done    chan struct{}           // closed when the catch-up has ended; nil while level
@@ -62,6 +63,8 @@ type batch struct {
 	bridge.Batch
 	id string // of the last unit that has one
 	at string // event id of the position behind all of them
+	// reserved are bytes of Replay.batches that the units take.
+	reserved int64
 }
 
 // result is how a catch-up ended.
@@ -98,6 +101,8 @@ func (f *Follower) away() {
 // When ctx ends first, its cause is returned and nothing is lost: Next may be
 // called again.
 func (f *Follower) Next(ctx context.Context) (bridge.Batch, error) {
+	f.replay.batches.give(f.reserved) // of the last one, which is written
+	f.reserved = 0
 	b, err := f.next(ctx)
 	if len(b.Units) > 0 {
 		f.spoke = time.Now()
@@ -161,7 +166,7 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 }
 
 func (f *Follower) give(b batch) bridge.Batch {
-	f.fresh = false
+	f.fresh, f.reserved = false, b.reserved
 	if b.id != "" {
 		f.sent = b.id
 	}
@@ -261,4 +266,6 @@ func (f *Follower) Close() {
 		f.group = nil
 	}
 	f.demand.Release()
+	f.replay.batches.give(f.reserved)
+	f.reserved = 0
 }

@@ -15,7 +15,11 @@ import (
 
 // Options configure a [Replay]. Zero values mean the defaults.
 type Options struct {
-	CacheBytes int64        // records kept for catch-up; default 64 MiB
+	CacheBytes int64 // records kept for catch-up; default 64 MiB
+	// BatchBytes is for what catch-ups have encoded and clients have not taken yet;
+	// default 8 MiB. Each client gets its share of it; where events are larger than
+	// that, clients wait for each other.
+	BatchBytes int64
 	Reads      int          // reads of one stream's broker at a time; default 4
 	Meter      metric.Meter // nil: nothing is counted
 	Logger     *slog.Logger // nil: none
@@ -29,6 +33,7 @@ type Options struct {
 type Replay struct {
 	hub        *bridge.Hub
 	cache      *Cache
+	batches    *budget
 	takeEvents int
 	log        *slog.Logger
 	metrics    *metrics
@@ -41,6 +46,9 @@ type Replay struct {
 func New(hub *bridge.Hub, o Options) *Replay {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 8 << 20
 	}
 	if o.Reads == 0 {
 		o.Reads = 4
@@ -57,10 +65,16 @@ func New(hub *bridge.Hub, o Options) *Replay {
 	if o.takeEvents == 0 {
 		o.takeEvents = defaultTakeEvents
 	}
-	cache := newCache(o.CacheBytes, o.Reads, o.runOffsets)
-	r := &Replay{hub: hub, cache: cache, takeEvents: o.takeEvents, log: o.Logger}
+	cache := newCache(o.CacheBytes, o.Reads, len(hub.Streams()), o.runOffsets)
+	r := &Replay{hub: hub, cache: cache, batches: newBudget(o.BatchBytes), takeEvents: o.takeEvents, log: o.Logger}
 	r.metrics = newMetrics(o.Meter, r)
 	return r
+}
+
+// batchBytes is about how much one catch-up hands on at once: less when there are
+// many.
+func (r *Replay) batchBytes() int {
+	return int(min(r.batches.limit/max(1, r.catchUps.Load()), takeBytes))
 }
 
 // Close ends reads that are still under way and waits for them.

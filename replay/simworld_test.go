@@ -226,7 +226,7 @@ func (w *simWorld) newReplica(number int) *simReplica {
 		r.streams[name] = bridge.NewStream(name, s, o)
 		streams = append(streams, r.streams[name])
 	}
-	r.hub = bridge.NewHub(streams, bridge.HubOptions{RingBytes: int64(600 + w.rnd.IntN(2400))})
+	r.hub = bridge.NewHub(streams, bridge.HubOptions{RingBytes: int64(900 + w.rnd.IntN(3600))})
 	r.replay = New(r.hub, Options{
 		CacheBytes: int64(2000 + w.rnd.IntN(30000)), Reads: 1 + w.rnd.IntN(4),
 		runOffsets: bridge.Offset(2 + w.rnd.IntN(5)), takeEvents: 1 + w.rnd.IntN(5),

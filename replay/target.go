@@ -1,12 +1,17 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 )
+
+// unitOverheadBytes is about what an encoded event has besides its payload.
+const unitOverheadBytes = 256
 
 // read delivers what lies between own and the target, partition by partition,
 // from chunks. The target does not move while it is read, so reading ends.
@@ -61,13 +66,19 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 			s.Doubt()
 			return toVerify, pause(ctx, nil, retryFirst)
 		}
-		valid, err := c.deliver(ctx, i, partition, ch, next, goal.Offset)
-		if !valid || err != nil {
-			return toVerify, err
-		}
-		next = min(max(ch.End, ch.Skip), goal.Offset)
+		// The chunk is not kept while the client takes its time: a thousand slow ones
+		// would keep a thousand chunks that the cache has long let go of.
+		var room <-chan struct{}
+		next, room = c.deliver(i, partition, ch, next, goal.Offset)
 		if err := c.flush(ctx); err != nil {
 			return 0, err
+		}
+		if room != nil {
+			select {
+			case <-room:
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			}
 		}
 	}
 	return c.arrive(ctx, i, partition, goal, at)
@@ -103,19 +114,23 @@ func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, 
 	return ch, err
 }
 
-// deliver hands on the records of a chunk in [from, below). valid is false when
-// the chunk came to be in doubt meanwhile, which may be long: the client pulls.
-func (c *catchUp) deliver(ctx context.Context, i int, partition int32, ch *bridge.Chunk, from, below bridge.Offset) (valid bool, err error) {
-	for n := range ch.Records {
+// deliver adds the records of a chunk in [from, below) to what is handed on, until
+// that is enough, and returns where to read on. When there is no room for the first
+// of them, room tells when there is more.
+func (c *catchUp) deliver(i int, partition int32, ch *bridge.Chunk, from, below bridge.Offset) (next bridge.Offset, room <-chan struct{}) {
+	n, _ := slices.BinarySearchFunc(ch.Records, from, func(r bridge.Record, o bridge.Offset) int { return cmp.Compare(r.Offset, o) })
+	for ; n < len(ch.Records) && ch.Records[n].Offset < below; n++ {
 		r := &ch.Records[n]
-		if r.Offset < from {
-			continue
-		}
-		if r.Offset >= below {
-			break
+		shown := r.Kind != bridge.Hidden && c.f.sub.Filter.Match(r.Subject)
+		if shown {
+			bytes := int64(len(r.Data)*3/2 + unitOverheadBytes) // as base64, at most
+			if room := c.f.replay.batches.take(bytes); room != nil {
+				return r.Offset, room
+			}
+			c.pending.reserved += bytes
 		}
 		c.own[i].Position.Places[partition] = r.Next()
-		if r.Kind == bridge.Hidden || !c.f.sub.Filter.Match(r.Subject) {
+		if !shown {
 			continue
 		}
 		ev := bridge.Event{Kind: bridge.RecordEvent, Stream: c.own[i].Stream, Record: r}
@@ -126,15 +141,10 @@ func (c *catchUp) deliver(ctx context.Context, i int, partition int32, ch *bridg
 		}
 		c.put(ev, true)
 		if c.full() {
-			if err := c.flush(ctx); err != nil {
-				return false, err
-			}
-			if c.group.Generation() != c.target.Generation {
-				return false, nil
-			}
+			return r.Offset + 1, nil
 		}
 	}
-	return true, nil
+	return min(max(ch.End, ch.Skip), below), nil
 }
 
 // arrive moves own to the target's place once all below it is delivered. The

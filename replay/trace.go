@@ -68,7 +68,7 @@ func (c *catchUp) traceEnd(ctx context.Context) {
 
 // endRead ends the span of a read of a chunk, which links the producers of the
 // records that it brought as far as they were sampled.
-func endRead(span trace.Span, partition int32, from bridge.Offset, ch *bridge.Chunk, err error) {
+func endRead(span trace.Span, partition int32, from bridge.Offset, ch *held, err error) {
 	if !span.IsRecording() {
 		return
 	}
