@@ -37,7 +37,7 @@ type ProcessConfig struct {
 	Drain        time.Duration `split_words:"true" default:"20s" min:"100ms" max:"1h" zero:"at once" desc:"time over which clients are told to go at the end; keep it below Kubernetes' terminationGracePeriodSeconds"`
 	MaxAge       time.Duration `split_words:"true" default:"0" min:"1s" zero:"no limit" desc:"age at which a connection is ended cleanly and resumes elsewhere, jittered"`
 
-	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for rings and the cache of older records; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either"`
+	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for what is kept for clients: live events, older records, filters, and what clients in catch-up are being given; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either. Without GOMEMLIMIT the heap's limit (GOMEMLIMIT) becomes four fifths of the cgroup's"`
 	MaxEventBytes Size `split_words:"true" default:"8MiB" min:"1KiB" max:"64MiB" desc:"larger records are told as a gap with reason oversized"`
 	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that clients may be given, in bytes: more streams than fit are refused at the start, more partitions than fit when a client asks for them (400 id-too-long)"`
 

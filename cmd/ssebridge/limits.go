@@ -36,6 +36,34 @@ func (c *ProcessConfig) memory(root fs.FS) Size {
 	return max(Size(limit/2), minMemory)
 }
 
+// limitHeap makes the garbage collector keep the process below four fifths of the
+// cgroup's limit, unless GOMEMLIMIT says where. It returns the limit that holds
+// then, 0 for none. SSEBRIDGE_MEMORY is half of the cgroup's limit: without this the
+// heap may grow to twice what is used before it is collected, and a container be
+// killed that uses half of what it may. What is left is for what is not in the
+// heap, of which the kernel's buffers of connections are most.
+func limitHeap(root fs.FS, set func(int64) int64) int64 {
+	limit := set(-1)
+	if limit == math.MaxInt64 {
+		if limit = cgroupMemory(root); limit == math.MaxInt64 {
+			return 0
+		}
+		limit = limit / 5 * 4
+		set(limit)
+	}
+	return limit
+}
+
+// shares are the parts of SSEBRIDGE_MEMORY. Live bytes and older records are both
+// served from memory; neither is of more use than the other before it is known what
+// clients ask for.
+type shares struct{ rings, filters, cache, batches int64 }
+
+func (m Size) shares() shares {
+	eighth := int64(m) / 8
+	return shares{rings: 3 * eighth, filters: eighth, cache: 3 * eighth, batches: eighth}
+}
+
 // maxClients returns the effective SSEBRIDGE_MAX_CLIENTS; 0 means no limit.
 func (c *ProcessConfig) maxClients(openFiles uint64) int {
 	if c.MaxClients > 0 || openFiles == 0 {

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -40,6 +42,9 @@ func serve(ctx context.Context, _ []string, _, stderr io.Writer) error {
 		return err
 	}
 
+	log.Info("resources", "memory", s.memory.String(), "heap_limit", Size(limitHeap(os.DirFS("/"), debug.SetMemoryLimit)).String(),
+		"clients", c.Process.maxClients(openFiles()), "cpus", runtime.GOMAXPROCS(0))
+
 	public, err := listen(ctx, "SSEBRIDGE_HTTP_LISTEN", c.Process.HTTPListen)
 	if err != nil {
 		return err
@@ -67,6 +72,7 @@ type service struct {
 	upstream  *upstream
 	hub       *bridge.Hub
 	replay    *replay.Replay
+	memory    Size // the effective SSEBRIDGE_MEMORY
 	events    *sink.Handler
 	probes    http.Handler
 	telemetry *telemetry
@@ -80,19 +86,19 @@ func newService(c *Config, t *telemetry, log *slog.Logger) (*service, error) {
 		return nil, err
 	}
 	p := &c.Process
-	// Live bytes and older records are both served from memory; neither is of more
-	// use than the other before it is known what clients ask for.
-	memory := int64(p.memory(os.DirFS("/")))
+	memory := p.memory(os.DirFS("/"))
+	parts := memory.shares()
 	hub := bridge.NewHub(u.streams, bridge.HubOptions{
-		RingBytes:  memory / 2,
-		MaxFeeds:   orUnlimited(p.MaxFeeds),
-		MaxFilters: orUnlimited(p.MaxFilters),
-		MaxIDBytes: int(p.MaxIDBytes),
-		Logger:     log,
+		RingBytes:   parts.rings,
+		FilterBytes: parts.filters,
+		MaxFeeds:    orUnlimited(p.MaxFeeds),
+		MaxFilters:  orUnlimited(p.MaxFilters),
+		MaxIDBytes:  int(p.MaxIDBytes),
+		Logger:      log,
 	})
 	s := &service{
-		config: c, upstream: u, hub: hub, telemetry: t, log: log,
-		replay: replay.New(hub, replay.Options{CacheBytes: memory - memory/2, Meter: t.meter, Logger: log}),
+		config: c, upstream: u, hub: hub, telemetry: t, log: log, memory: memory,
+		replay: replay.New(hub, replay.Options{CacheBytes: parts.cache, BatchBytes: parts.batches, Meter: t.meter, Logger: log}),
 	}
 	if _, err := hub.Observe(t.meter); err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strconv"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -98,6 +99,44 @@ func TestMemoryFollowsTheControlGroup(t *testing.T) {
 	} {
 		if got := cgroupMemory(test.root); got != test.want {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+// A container that uses half of what it may must not be killed because the heap
+// grew to twice that before it was collected; who sets a limit knows better.
+func TestHeapLimitFollowsTheControlGroup(t *testing.T) {
+	const none = math.MaxInt64
+	for name, test := range map[string]struct{ cgroup, own, want int64 }{
+		"container":               {cgroup: 1000 << 20, own: none, want: 800 << 20},
+		"GOMEMLIMIT in container": {cgroup: 1000 << 20, own: 300 << 20, want: 300 << 20},
+		"GOMEMLIMIT":              {cgroup: none, own: 300 << 20, want: 300 << 20},
+		"nothing":                 {cgroup: none, own: none, want: none},
+	} {
+		root := fstest.MapFS{
+			"proc/self/cgroup":         {Data: []byte("0::/\n")},
+			"sys/fs/cgroup/memory.max": {Data: strconv.AppendInt(nil, test.cgroup, 10)},
+		}
+		holds := test.own
+		got := limitHeap(root, func(limit int64) int64 {
+			before := holds
+			if limit >= 0 {
+				holds = limit
+			}
+			return before
+		})
+		if told := got; holds != test.want || told != holds && (told != 0 || holds != none) {
+			t.Errorf("%s: %d holds and %d is told, want %d", name, holds, told, test.want)
+		}
+	}
+}
+
+// The parts of MEMORY are no more than it.
+func TestMemoryIsShared(t *testing.T) {
+	for _, m := range []Size{minMemory, minMemory + 7, 256 << 20, 1 << 40} {
+		s := m.shares()
+		if sum := s.rings + s.filters + s.cache + s.batches; sum > int64(m) || sum < int64(m)-8 || min(s.rings, s.filters, s.cache, s.batches) < int64(m)/8 {
+			t.Errorf("%d is shared as %+v", m, s)
 		}
 	}
 }
