@@ -219,7 +219,7 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	return runAll(context.WithoutCancel(ctx),
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
 		func(work context.Context) error { return clients.Run(work, public) },
-		s.events.Run,
+		s.sweep,
 		func(work context.Context) error { return operators.Run(work, private) },
 		func(work context.Context) error {
 			select {
