@@ -51,9 +51,16 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
 	done
 
+# Those of deploy/e2e measure the whole program and end with a table of ratios.
+# SSEBRIDGE_BENCH_ROUNDS (5), SSEBRIDGE_BENCH_SECONDS (5, of each round) and
+# SSEBRIDGE_BENCH_SHRINK (1, divides the clients) make them shorter.
 .PHONY: bench
-bench: ## run the benchmarks that match BENCH (all)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## run the benchmarks that match BENCH (all), those of the whole program for an hour
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 3h ./...
+
+.PHONY: bench-soak
+bench-soak: ## follow 5,000 clients that come, go and stall, for SSEBRIDGE_BENCH_SOAK (10m)
+	SSEBRIDGE_BENCH_SOAK=$${SSEBRIDGE_BENCH_SOAK:-10m} $(GO) test -run '^$$' -bench '^BenchmarkSoak$$' -timeout 3h ./deploy/e2e
 
 .PHONY: lint
 lint: $(LINT) ## look for mistakes, on Linux and for macOS

@@ -1,14 +1,14 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net"
+	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,119 +20,495 @@ import (
 	"github.com/ssebridge/ssebridge/sources/nats/natstest"
 )
 
-// benchMark is a byte that every record of a benchmark has once, and nothing
-// else of a response has, so that counting events costs next to nothing.
-const benchMark = '!'
+// benchSize is the payload of a record, in bytes.
+const benchSize = 200
 
-// benchPayload makes a record of 100 bytes.
-func benchPayload(n int) []byte {
-	return fmt.Appendf(nil, `{"n":%8d,"text":"%s"}%c`, n, strings.Repeat("x", 74), benchMark)
+// benchRounds is how often each figure is taken; the variants take turns.
+func benchRounds(b *testing.B) int { return benchNumber(b, "SSEBRIDGE_BENCH_ROUNDS", 5) }
+
+// benchTime is how long a figure of a round is measured.
+func benchTime(b *testing.B) time.Duration {
+	return time.Duration(benchNumber(b, "SSEBRIDGE_BENCH_SECONDS", 5)) * time.Second
 }
 
-// crowd is many clients of one URL, each as cheap as it can be: a socket and a
-// goroutine that counts.
-type crowd struct {
-	conns     []net.Conn
-	readers   sync.WaitGroup
-	connected atomic.Int64 // clients that have got their first bytes
-	delivered atomic.Int64 // records, over all clients
+// benchScale divides numbers of clients, for a look at whether all works.
+func benchScale(b *testing.B, clients int) int {
+	return max(1, clients/benchNumber(b, "SSEBRIDGE_BENCH_SHRINK", 1))
 }
 
-// newCrowd connects clients to path. done, which may be nil, is told of each
-// client that has got enough records.
-func newCrowd(b *testing.B, bridge *bridgeProcess, path, id string, clients, enough int, done *sync.WaitGroup) *crowd {
+func benchNumber(b *testing.B, name string, otherwise int) int {
 	b.Helper()
-	c := &crowd{conns: make([]net.Conn, clients)}
-	address := strings.TrimPrefix(bridge.URL, "http://")
-	request := "GET " + path + " HTTP/1.1\r\nHost: bridge\r\nAccept: text/event-stream\r\n"
-	if id != "" {
-		request += "Last-Event-ID: " + id + "\r\n"
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
 	}
-	for i := range clients {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			b.Fatal(err)
-		}
-		c.conns[i] = conn
-		if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
-			b.Fatal(err)
-		}
-		c.readers.Go(func() { c.read(conn, enough, done) })
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		b.Fatalf("%s=%s: want a number above 0", name, text)
 	}
-	b.Cleanup(c.close)
-	return c
+	return n
 }
 
-func (c *crowd) read(conn net.Conn, enough int, done *sync.WaitGroup) {
-	buf := make([]byte, 4096)
-	got, first := 0, true
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return
-		}
-		if first {
-			first = false
-			c.connected.Add(1)
-		}
-		events := bytes.Count(buf[:n], []byte{benchMark})
-		if events == 0 {
-			continue
-		}
-		c.delivered.Add(int64(events))
-		if got < enough && got+events >= enough && done != nil {
-			done.Done()
-		}
-		got += events
-	}
+// arena is a broker and the servers that are compared, one of which runs at a
+// time, on a processor that nothing else of the benchmark uses.
+//
+//	processor 0   the server: limit, or a bridge with GOMAXPROCS=1
+//	processor 1   nats-server, this process, the load generator
+type arena struct {
+	b       *testing.B
+	js      jetstream.JetStream
+	nc      *natsgo.Conn
+	bridges map[variant]*bridgeProcess
+	wire    wireImage
+	limit   *limitServer // while it runs
+	last    int          // number of the newest record
+	size    int          // of a record
 }
 
-// await waits until the crowd has been delivered so many records.
-func (c *crowd) await(b *testing.B, records int64) {
+func newArena(b *testing.B, settings ...string) *arena {
 	b.Helper()
-	deadline := time.Now().Add(patience)
-	for c.delivered.Load() < records {
-		if time.Now().After(deadline) {
-			b.Fatalf("%d of %d records delivered after %s", c.delivered.Load(), records, patience)
-		}
-		time.Sleep(time.Millisecond)
+	buildTool(b, "limit")
+	buildTool(b, "load")
+	if on := onCPU(b, 1); on != nil {
+		stayOn(b, "1")
+		b.Cleanup(func() { stayOn(b, "0-"+strconv.Itoa(runtime.NumCPU()-1)) })
 	}
+	server := natstest.Process(b)
+	a := &arena{b: b, js: server.JS(), nc: server.Conn(), bridges: map[variant]*bridgeProcess{}, size: benchSize}
+	createStream(b, a.js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, AllowDirect: true, Storage: jetstream.MemoryStorage})
+	for _, v := range variants[1:] {
+		p := newBridge(b, server.URL, append([]string{"STREAMS=s=nats:S", "MEMORY=256MiB", "LOG_LEVEL=warn"}, settings...)...)
+		p.under = append([]string{"env", "GOMAXPROCS=1"}, onCPU(b, 0)...)
+		a.bridges[v] = p
+	}
+	a.bridges[waited].build = buildWaiting
+	a.start(swept)
+	a.wire = captureWire(b, a.bridges[swept], func() { a.publish(swept, 1) })
+	a.stop()
+	return a
 }
 
-// settle waits until every client has got its first bytes.
-func (c *crowd) settle(b *testing.B) {
+// stayOn keeps this process, and what it starts, on some processors.
+func stayOn(b *testing.B, list string) {
 	b.Helper()
-	until(b, "all clients to be served", func() bool { return int(c.connected.Load()) == len(c.conns) })
+	if out, err := exec.Command("taskset", "-acp", list, strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
+		b.Fatalf("taskset: %v\n%s", err, out)
+	}
 }
 
-func (c *crowd) close() {
-	for _, conn := range c.conns {
-		if conn != nil {
-			_ = conn.Close()
+// start starts a server from nothing.
+func (a *arena) start(v variant) {
+	a.b.Helper()
+	if v == limit {
+		a.limit = startLimit(a.b, a.wire)
+		return
+	}
+	a.bridges[v].Start()
+	a.bridges[v].await("/readyz", http.StatusOK)
+}
+
+// stop ends whatever server runs.
+func (a *arena) stop() {
+	if a.limit != nil {
+		a.limit.stop()
+		a.limit = nil
+	}
+	for _, p := range a.bridges {
+		p.Kill9()
+	}
+}
+
+func (a *arena) pid(v variant) int {
+	if v == limit {
+		return a.limit.pid()
+	}
+	return a.bridges[v].PID()
+}
+
+func (a *arena) url(v variant) string {
+	if v == limit {
+		return fmt.Sprintf("http://127.0.0.1:%d", a.limit.port)
+	}
+	return a.bridges[v].URL
+}
+
+// publish adds records that come together.
+func (a *arena) publish(v variant, count int) {
+	a.b.Helper()
+	if v == limit {
+		a.limit.send(count, a.last+1)
+		a.last += count
+		return
+	}
+	for range count {
+		a.last++
+		a.publishTo("s.x", a.last)
+	}
+	if err := a.nc.Flush(); err != nil {
+		a.b.Error(err)
+	}
+}
+
+// publishTo adds one record, soon.
+func (a *arena) publishTo(subject string, n int) {
+	if err := a.nc.Publish(subject, benchPayload(n, a.size)); err != nil {
+		a.b.Error(err)
+	}
+}
+
+// cpu returns what the server has used so far.
+func (a *arena) cpu(v variant) time.Duration { return processCPU(a.b, a.pid(v)) }
+
+// inTurns runs a round of each variant after the other, again and again. Each
+// begins with a fresh server and a fresh load generator.
+func (a *arena) inTurns(which []variant, round func(v variant, l *loadGenerator)) {
+	a.b.Helper()
+	for range benchRounds(a.b) {
+		for _, v := range which {
+			a.start(v)
+			l := startLoad(a.b, a.url(v))
+			round(v, l)
+			l.stop()
+			a.stop()
+			if a.b.Failed() {
+				a.b.FailNow()
+			}
 		}
 	}
-	c.readers.Wait()
 }
 
-// processCPU returns the CPU time that a process has used (proc(5), utime and
-// stime of /proc/pid/stat, in ticks of 10 ms).
+// report prints a figure's medians beside the benchmark's name.
+func report(b *testing.B, rows ...*figure) {
+	for _, r := range rows {
+		for _, v := range variants {
+			if len(r.rounds[v]) > 0 {
+				b.ReportMetric(median(r.rounds[v]), v.String()+"-"+strings.ReplaceAll(r.unit, " ", "-"))
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+// BenchmarkPaced is the day-to-day load: each record is a write of its own for
+// each client. The load generator naps between reads, so that no server pays for
+// waking it.
+func BenchmarkPaced(b *testing.B) {
+	for _, load := range []struct{ clients, perSecond int }{{1000, 5}, {1000, 50}, {5000, 5}, {10000, 5}} {
+		clients, perSecond := benchScale(b, load.clients), load.perSecond
+		b.Run(fmt.Sprintf("%dx%d", clients, perSecond), func(b *testing.B) {
+			name := fmt.Sprintf("%s clients, %d records a second", thousands(clients), perSecond)
+			cost, late := benchFigures.row(name, "µs CPU per delivery"), benchFigures.row(name+", time to the last client", "ms")
+			for b.Loop() {
+				a := newArena(b)
+				a.inTurns(variants, func(v variant, l *loadGenerator) {
+					l.tell("nap 1000")
+					l.open(0, clients, "/events")
+					a.publish(v, 1)
+					l.reach(0, a.last)
+					l.stats(0)
+					records := perSecond * int(benchTime(b)/time.Second)
+					before := a.cpu(v)
+					pace := time.NewTicker(time.Second / time.Duration(perSecond))
+					for range records {
+						<-pace.C
+						a.publish(v, 1)
+					}
+					pace.Stop()
+					l.reach(0, a.last)
+					cost.add(v, perRecord(a.cpu(v)-before, records*clients))
+					late.add(v, l.check(0, clients).P50)
+				})
+			}
+			report(b, cost, late)
+		})
+	}
+}
+
+// BenchmarkBursts publishes records that come together, and the next ones when
+// every client has them.
+func BenchmarkBursts(b *testing.B) {
+	clients := benchScale(b, 5000)
+	for _, burst := range []int{1, 10, 100} {
+		b.Run(strconv.Itoa(burst), func(b *testing.B) {
+			name := fmt.Sprintf("%s clients, bursts of %d", thousands(clients), burst)
+			cost := benchFigures.row(name, "µs CPU per delivery")
+			for b.Loop() {
+				a := newArena(b)
+				a.inTurns(variants, func(v variant, l *loadGenerator) {
+					l.tell("nap 1000")
+					l.open(0, clients, "/events")
+					a.publish(v, burst)
+					l.reach(0, a.last)
+					before, began, first := a.cpu(v), time.Now(), a.last
+					for time.Since(began) < benchTime(b) {
+						a.publish(v, burst)
+						l.reach(0, a.last)
+					}
+					cost.add(v, perRecord(a.cpu(v)-before, (a.last-first)*clients))
+					l.check(0, clients)
+				})
+			}
+			report(b, cost)
+		})
+	}
+}
+
+// BenchmarkIdle is the memory of clients who wait for something to happen, after
+// the heap has had a while to shrink.
+func BenchmarkIdle(b *testing.B) {
+	settle := 2 * benchTime(b)
+	var rows []*figure
+	for b.Loop() {
+		a := newArena(b)
+		for _, v := range []variant{swept, waited} {
+			a.start(v)
+			l := startLoad(b, a.url(v))
+			time.Sleep(time.Second)
+			empty := processBytes(b, a.pid(v))
+			for group, more := range []int{5000, 5000, 8000} {
+				l.open(group, benchScale(b, more), "/events")
+				time.Sleep(settle)
+				clients := []int{5000, 10000, 18000}[group]
+				row := benchFigures.row(thousands(benchScale(b, clients))+" idle clients", "KiB resident per client")
+				row.add(v, float64(processBytes(b, a.pid(v))-empty)/1024/float64(benchScale(b, clients)))
+				rows = append(rows, row)
+			}
+			l.stop()
+			a.stop()
+		}
+	}
+	report(b, rows...)
+}
+
+// BenchmarkFilters gives each client a filter of its own, and each record to one
+// of them.
+func BenchmarkFilters(b *testing.B) {
+	const perSecond = 20000
+	clients := benchScale(b, 10000)
+	name := fmt.Sprintf("%s clients with a filter each, %s records a second", thousands(clients), thousands(perSecond))
+	cost, rate := benchFigures.row(name, "µs CPU per record"), benchFigures.row(name+", reached", "1000 records a second")
+	for b.Loop() {
+		a := newArena(b, "MAX_FILTERS=0")
+		number := 0 // of each subject's records
+		a.inTurns(variants[1:], func(v variant, l *loadGenerator) {
+			l.tell("nap 1000")
+			l.open(0, clients, "/events?subject=s.c.{i}")
+			round := func() {
+				number++
+				began := time.Now()
+				for i := range clients {
+					a.publishTo("s.c."+strconv.Itoa(i), number)
+					if i%20 == 19 {
+						time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / perSecond)))
+					}
+				}
+				if err := a.nc.Flush(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			round()
+			l.reach(0, number)
+			before, began, first := a.cpu(v), time.Now(), number
+			for time.Since(began) < benchTime(b) {
+				round()
+			}
+			l.reach(0, number)
+			records := (number - first) * clients
+			cost.add(v, perRecord(a.cpu(v)-before, records))
+			rate.add(v, float64(records)/time.Since(began).Seconds()/1000)
+			l.check(0, clients)
+		})
+	}
+	report(b, cost, rate)
+}
+
+// BenchmarkStorm is a bridge that was killed: all its clients come back at once
+// to one that has read nothing yet, 100 records behind, while others are live.
+func BenchmarkStorm(b *testing.B) {
+	const behind, live, perSecond, settle = 100, 100, 10, 3
+	for _, clients := range []int{1000, 10000} {
+		clients := benchScale(b, clients)
+		b.Run(strconv.Itoa(clients), func(b *testing.B) {
+			name := fmt.Sprintf("%s clients come back, %d records behind", thousands(clients), behind)
+			wall, cpu := benchFigures.row(name, "ms until all have caught up"), benchFigures.row(name+", work", "ms CPU")
+			reads := benchFigures.row(name+", reads of the broker", "reads")
+			calm, during := benchFigures.row(name+", others before", "ms to the last of 100, 99th percentile"), benchFigures.row(name+", others meanwhile", "ms to the last of 100, 99th percentile")
+			for b.Loop() {
+				a := newArena(b)
+				count := a.countReads()
+				a.inTurns(variants, func(v variant, l *loadGenerator) {
+					if v == limit {
+						a.limit.backlog(behind, 1)
+						before := a.cpu(v)
+						l.tell("open 1 %d /events", clients)
+						l.tell("reach 1 %d", behind)
+						wall.add(v, l.await("reach", 1).MS)
+						cpu.add(v, float64((a.cpu(v) - before).Milliseconds()))
+						l.await("open", 1)
+						l.check(1, clients)
+						return
+					}
+					a.publish(v, behind)
+					from := a.last - behind + perSecond*settle
+					id := a.idOf(v, from)
+					a.bridges[v].Restart() // with nothing read
+					l.open(0, live, "/events")
+					stop := a.trickle(v, perSecond)
+					time.Sleep(settle * time.Second)
+					calm.add(v, l.stats(0).P99)
+					readBefore, before := count(), a.cpu(v)
+					l.tell("from 1 %d", from+1)
+					l.tell("open 1 %d /events %s", clients, id)
+					l.tell("reach 1 %d", from+behind)
+					wall.add(v, l.await("reach", 1).MS)
+					cpu.add(v, float64((a.cpu(v) - before).Milliseconds()))
+					l.await("open", 1)
+					stop()
+					l.reach(0, a.last)
+					during.add(v, l.check(0, live).P99)
+					reads.add(v, float64(count()-readBefore))
+					l.reach(1, a.last)
+					l.check(1, clients)
+				})
+			}
+			report(b, wall, cpu, reads, calm, during)
+		})
+	}
+}
+
+// countReads returns a function that tells how often the broker was asked for
+// stored records.
+func (a *arena) countReads() func() int64 {
+	a.b.Helper()
+	var reads atomic.Int64
+	for _, subject := range []string{"$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>"} {
+		if _, err := a.nc.Subscribe(subject, func(*natsgo.Msg) { reads.Add(1) }); err != nil {
+			a.b.Fatal(err)
+		}
+	}
+	return func() int64 {
+		if err := a.nc.Flush(); err != nil {
+			a.b.Fatal(err)
+		}
+		return reads.Load()
+	}
+}
+
+// idOf returns the event id of a record.
+func (a *arena) idOf(v variant, number int) string {
+	a.b.Helper()
+	var id string
+	c := &ssetest.Client{URL: a.bridges[v].events("start=all")}
+	want := fmt.Sprintf("%c%08d", recordMark, number)
+	err := c.Follow(a.b.Context(), reconnectPause, func(e ssetest.Event) bool {
+		id = e.ID
+		return !strings.HasPrefix(e.Data, want)
+	})
+	if err != nil {
+		a.b.Fatal(err)
+	}
+	return id
+}
+
+// trickle publishes so many records a second until it is told to stop.
+func (a *arena) trickle(v variant, perSecond int) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		pace := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer pace.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-pace.C:
+				a.publish(v, 1)
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// BenchmarkSoak runs for the time that SSEBRIDGE_BENCH_SOAK says: 5,000 clients,
+// of whom some are cut, some read nothing for a while, and all come back. It
+// tells how memory grows, and checks that each has got each record once.
+func BenchmarkSoak(b *testing.B) {
+	const perSecond, cutsPerSecond, stallsPerSecond, stallSeconds = 10, 25, 5, 50
+	text := os.Getenv("SSEBRIDGE_BENCH_SOAK")
+	if text == "" {
+		b.Skip("takes 10 minutes: make bench-soak")
+	}
+	total, err := time.ParseDuration(text)
+	if err != nil {
+		b.Fatalf("SSEBRIDGE_BENCH_SOAK: %v", err)
+	}
+	clients := benchScale(b, 5000)
+	early, late := total*3/10, total
+	name := fmt.Sprintf("%s clients, cut and stalled", thousands(clients))
+	for b.Loop() {
+		a := newArena(b, "WRITE_TIMEOUT=30s")
+		a.size = 1000
+		a.start(swept)
+		l := startLoad(b, a.url(swept))
+		l.tell("churn 0 %d %d %d", cutsPerSecond, stallsPerSecond, stallSeconds)
+		l.open(0, clients, "/events")
+		stop, began := a.trickle(swept, perSecond), time.Now()
+		for _, at := range []time.Duration{early, late} {
+			time.Sleep(time.Until(began.Add(at)))
+			benchFigures.row(name+", after "+at.String(), "MiB resident").add(swept, float64(processBytes(b, a.pid(swept)))/(1<<20))
+		}
+		l.tell("churn 0 0 0 0")
+		stop()
+		l.reach(0, a.last)
+		r := l.stats(0)
+		if r.Lost+r.Doubled+r.Refused != 0 {
+			b.Errorf("%d records lost, %d doubled, %d clients refused", r.Lost, r.Doubled, r.Refused)
+		}
+		benchFigures.row(name+", lost or doubled", "of "+thousands(int(r.Events))+" events").add(swept, float64(r.Lost+r.Doubled))
+		benchFigures.row(name+", came back", "times").add(swept, float64(r.Reconnects))
+		l.stop()
+		a.stop()
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+// perRecord is CPU time in µs.
+func perRecord(cpu time.Duration, records int) float64 {
+	return float64(cpu.Nanoseconds()) / 1000 / float64(records)
+}
+
+func thousands(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+}
+
+// processCPU returns the CPU time that a process has used: what its threads have
+// run (proc(5), schedstat), to the nanosecond. Ticks of 10 ms, as of
+// /proc/pid/stat, are too coarse for a light load.
 func processCPU(b *testing.B, pid int) time.Duration {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Skipf("figures of processes need Linux: %v", err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		b.Skip("figures of processes need Linux with schedstat")
 	}
-	_, after, _ := strings.Cut(string(text), ") ") // the name in front may hold anything
-	fields := strings.Fields(after)
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
+	var sum time.Duration
+	for _, name := range threads {
+		text, err := os.ReadFile(name)
 		if err != nil {
-			b.Fatalf("read /proc/%d/stat: %v", pid, err)
+			continue // a thread that has ended
 		}
-		ticks += n
+		var ran int64
+		if _, err := fmt.Sscan(string(text), &ran); err != nil {
+			b.Fatalf("read %s: %v", name, err)
+		}
+		sum += time.Duration(ran)
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return sum
 }
 
 // processBytes returns the resident memory of a process.
@@ -153,150 +529,4 @@ func processBytes(b *testing.B, pid int) int64 {
 	}
 	b.Fatalf("/proc/%d/status has no VmRSS", pid)
 	return 0
-}
-
-// benchScene is one stream on a server in a process of its own, and one bridge.
-func benchScene(b *testing.B) (js jetstream.JetStream, nc *natsgo.Conn, bridge *bridgeProcess) {
-	b.Helper()
-	server := natstest.Process(b)
-	js, nc = server.JS(), server.Conn()
-	createStream(b, js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, AllowDirect: true, Storage: jetstream.MemoryStorage})
-	return js, nc, startBridge(b, server.URL, "STREAMS=s=nats:S", "MEMORY=256MiB", "LOG_LEVEL=warn")
-}
-
-// benchPublish adds records without waiting for each, and returns when all are
-// acknowledged.
-func benchPublish(b *testing.B, js jetstream.JetStream, first, last int) {
-	b.Helper()
-	for n := first; n <= last; n++ {
-		if _, err := js.PublishAsync("s.x", benchPayload(n)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-time.After(patience):
-		b.Fatal("records are not acknowledged")
-	}
-}
-
-// reportDeliveries prints what a run of deliveries took of the bridge.
-func reportDeliveries(b *testing.B, deliveries int64, wall, cpu time.Duration) {
-	b.ReportMetric(float64(deliveries)/wall.Seconds(), "deliveries/s")
-	b.ReportMetric(float64(cpu.Microseconds())/float64(deliveries), "cpu-us/delivery")
-	b.ReportMetric(0, "ns/op") // says nothing here
-}
-
-// BenchmarkPacedDelivery is the day-to-day load: 1,000 clients, 20 records a
-// second, so that each record is a write of its own for each client.
-func BenchmarkPacedDelivery(b *testing.B) {
-	const clients, perSecond, records = 1000, 20, 200
-	js, _, bridge := benchScene(b)
-	c := newCrowd(b, bridge, "/events", "", clients, 0, nil)
-	c.settle(b)
-	published := 0
-	for b.Loop() {
-		cpu, start := processCPU(b, bridge.PID()), time.Now()
-		pace := time.NewTicker(time.Second / perSecond)
-		for range records {
-			<-pace.C
-			published++
-			benchPublish(b, js, published, published)
-		}
-		pace.Stop()
-		c.await(b, int64(published)*clients)
-		reportDeliveries(b, records*clients, time.Since(start), processCPU(b, bridge.PID())-cpu)
-	}
-}
-
-// BenchmarkSaturatedDelivery publishes as fast as 1,000 clients take it. What
-// comes together is written together.
-func BenchmarkSaturatedDelivery(b *testing.B) {
-	const clients, batch, records = 1000, 50, 2000
-	js, _, bridge := benchScene(b)
-	c := newCrowd(b, bridge, "/events", "", clients, 0, nil)
-	c.settle(b)
-	published := 0
-	for b.Loop() {
-		cpu, start := processCPU(b, bridge.PID()), time.Now()
-		for range records / batch {
-			benchPublish(b, js, published+1, published+batch)
-			published += batch
-			c.await(b, int64(published-2*batch)*clients)
-		}
-		c.await(b, int64(published)*clients)
-		reportDeliveries(b, records*clients, time.Since(start), processCPU(b, bridge.PID())-cpu)
-	}
-}
-
-// BenchmarkIdleClients is the memory that clients cost who wait for something
-// to happen.
-func BenchmarkIdleClients(b *testing.B) {
-	const clients = 5000
-	js, _, bridge := benchScene(b)
-	benchPublish(b, js, 1, 1)
-	for b.Loop() {
-		bridge.Restart()
-		before := processBytes(b, bridge.PID())
-		c := newCrowd(b, bridge, "/events", "", clients, 0, nil)
-		c.settle(b)
-		after := processBytes(b, bridge.PID())
-		b.ReportMetric(float64(after-before)/clients/1024, "KiB/client")
-		b.ReportMetric(float64(after)/(1<<20), "MiB-total")
-		b.ReportMetric(0, "ns/op") // says nothing here
-		c.close()
-	}
-}
-
-// BenchmarkReconnectStorm is a bridge that was killed: 1,000 clients come back
-// at once and have missed 100 records each.
-func BenchmarkReconnectStorm(b *testing.B) {
-	const clients, missed, records = 1000, 100, 1000
-	js, nc, bridge := benchScene(b)
-	benchPublish(b, js, 1, records)
-	var id string
-	last := &ssetest.Client{URL: bridge.events("start=all")}
-	seen := 0
-	err := last.Follow(b.Context(), reconnectPause, func(e ssetest.Event) bool {
-		if e.Type == "message" {
-			seen++
-		}
-		id = e.ID
-		return seen < records-missed
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var reads, infos atomic.Int64
-	for subject, counter := range map[string]*atomic.Int64{
-		"$JS.API.DIRECT.GET.>": &reads, "$JS.API.STREAM.MSG.GET.>": &reads, "$JS.API.STREAM.INFO.>": &infos,
-	} {
-		if _, err := nc.Subscribe(subject, func(*natsgo.Msg) { counter.Add(1) }); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for b.Loop() {
-		bridge.Restart()
-		if err := nc.Flush(); err != nil {
-			b.Fatal(err)
-		}
-		readsBefore, infosBefore, cpu, start := reads.Load(), infos.Load(), processCPU(b, bridge.PID()), time.Now()
-		var done sync.WaitGroup
-		done.Add(clients)
-		c := newCrowd(b, bridge, "/events", id, clients, missed, &done)
-		done.Wait()
-		wall := time.Since(start)
-		if err := nc.Flush(); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(wall.Milliseconds()), "ms")
-		b.ReportMetric(float64((processCPU(b, bridge.PID()) - cpu).Milliseconds()), "cpu-ms")
-		b.ReportMetric(float64(reads.Load()-readsBefore), "broker-reads")
-		b.ReportMetric(float64(infos.Load()-infosBefore), "stream-infos")
-		b.ReportMetric(0, "ns/op") // says nothing here
-		c.close()
-		if got := c.delivered.Load(); got != clients*missed {
-			b.Errorf("%d records were delivered, want %d", got, clients*missed)
-		}
-	}
 }

@@ -12,7 +12,8 @@
 // exactly the gap or reset that tells why not. The test of the hand-over to live
 // runs the bridge's parts within the test process, for the race detector.
 //
-// The benchmarks print figures of the binary and judge none.
+// The benchmarks print figures of the binary, beside those of a program that can
+// do nothing but write, and judge none.
 package e2e
 
 import (
@@ -61,6 +62,7 @@ func runTests(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	buildDir = dir
 	code := m.Run()
+	benchFigures.print(os.Stdout)
 	kafkatest.StopShared()
 	collectortest.StopShared()
 	if code == 0 {
@@ -76,12 +78,16 @@ func runTests(m *testing.M) int {
 // race detector, once per test process.
 var buildBridge = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "ssebridge")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/ssebridge").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the bridge: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, goBuild("-o", path, "../../cmd/ssebridge")
 })
+
+func goBuild(args ...string) error {
+	out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the bridge: %w\n%s", err, out)
+	}
+	return nil
+}
 
 // bridgeProcess is one bridge in a process of its own. It keeps its ports over
 // restarts.
@@ -89,11 +95,13 @@ type bridgeProcess struct {
 	URL   string // of the clients' listener, without a path
 	Admin string // of the admin listener, without a path
 
-	t    testing.TB
-	env  map[string]string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	log  *logBuffer
+	t     testing.TB
+	env   map[string]string
+	build func() (string, error) // makes the binary; nil: buildBridge
+	under []string               // the command that runs it, as in "nice"; none: it runs by itself
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when cmd has ended
+	log   *logBuffer
 }
 
 // startBridge starts a bridge and waits until it has read each of its streams
@@ -141,11 +149,16 @@ func newBridge(t testing.TB, natsURL string, settings ...string) *bridgeProcess 
 // returns without waiting for it to serve.
 func (b *bridgeProcess) Start() {
 	b.t.Helper()
-	path, err := buildBridge()
+	build := b.build
+	if build == nil {
+		build = buildBridge
+	}
+	path, err := build()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.cmd = exec.Command(path, "serve")
+	command := append(slices.Clone(b.under), path, "serve")
+	b.cmd = exec.Command(command[0], command[1:]...)
 	b.cmd.Env = b.environ()
 	b.cmd.Stdout, b.cmd.Stderr = b.log, b.log
 	b.cmd.SysProcAttr = dieWithTest()
