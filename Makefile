@@ -56,7 +56,7 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 # SSEBRIDGE_BENCH_SHRINK (1, divides the clients) make them shorter.
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH (all), those of the whole program for an hour
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 3h ./...
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 3h ./...
 
 .PHONY: bench-soak
 bench-soak: ## follow 5,000 clients that come, go and stall, for SSEBRIDGE_BENCH_SOAK (10m)
