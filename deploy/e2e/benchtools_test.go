@@ -127,6 +127,10 @@ func (p *tool) tell(format string, args ...any) {
 	}
 }
 
+// toolPatience is more than patience: a storm of clients may take a slow machine
+// a minute.
+const toolPatience = 5 * patience
+
 // hear returns the next line.
 func (p *tool) hear() string {
 	p.t.Helper()
@@ -136,8 +140,8 @@ func (p *tool) hear() string {
 			p.t.Fatalf("%s has ended", p.cmd.Args)
 		}
 		return line
-	case <-time.After(patience):
-		p.t.Fatalf("%s says nothing for %s", p.cmd.Args, patience)
+	case <-time.After(toolPatience):
+		p.t.Fatalf("%s says nothing for %s", p.cmd.Args, toolPatience)
 		return ""
 	}
 }
