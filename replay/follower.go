@@ -42,6 +42,7 @@ type Follower struct {
 	request bridge.RequestTrace
 
 	scratch  *bridge.Scratch // for Next; nil until it is needed
+	fell     bool            // it was level, and has to catch up
 	reserved int64           // of Replay.batches, by what Next last returned
 
 	out     chan batch              // from the catch-up; nil while level
@@ -120,14 +121,14 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 			if f.scratch == nil {
 				f.scratch = new(bridge.Scratch)
 			}
-			state := f.take(f.scratch)
-			if len(f.scratch.Batch.Units) > 0 {
-				return f.scratch.Batch, nil
-			}
-			if state != bridge.AtHead {
-				if state == bridge.Evicted {
-					f.replay.falls.Add(1)
+			if !f.fell {
+				f.take(f.scratch)
+				if len(f.scratch.Batch.Units) > 0 {
+					return f.scratch.Batch, nil
 				}
+			}
+			if f.fell {
+				f.fell = false
 				f.away()
 				continue
 			}
@@ -176,23 +177,27 @@ func (f *Follower) give(b batch) bridge.Batch {
 	return b.Batch
 }
 
-// take gathers in s what the group has for a level client. It returns
-// [bridge.AtHead] if the client is level still, and otherwise why not: what comes
-// next has left the ring, or is in doubt: a reset that this client wants answered
-// in another way than its stream's reader did.
-func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
+// take gathers in s what the group has for a level client. It notes that the client
+// has fallen if it is not level any more: what comes next has left the ring, or is
+// a reset that this client wants answered in another way than its stream's reader
+// did. The cursor is of no use then, as it may have passed that.
+func (f *Follower) take(s *bridge.Scratch) {
 	s.Restart()
 	from, told := f.cursor.Place(), false
 	entries, state := f.cursor.Take(s.Entries[:0], takeBytes)
 	s.Entries = entries
 	if state == bridge.Evicted {
-		return state
+		f.fell = true
+		f.replay.falls.Add(1)
+		return
 	}
 	for i := range entries {
 		e := &entries[i]
 		told = told || e.Loss != nil
 		if e.Loss != nil && e.Loss.Open && !f.content(f.group.Streams()[e.Stream].OnReset()) {
-			return bridge.Doubtful
+			s.Restart()
+			f.fell = true
+			return
 		}
 		f.add(&s.Batch, e)
 		f.sent = e.ID()
@@ -206,7 +211,6 @@ func (f *Follower) take(s *bridge.Scratch) bridge.WalkState {
 		}
 	}
 	clear(entries)
-	return bridge.AtHead
 }
 
 // add adds an entry to a batch.

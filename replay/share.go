@@ -34,8 +34,7 @@ func (f *Follower) Poll(s *bridge.Scratch) bool {
 		f.mu.Unlock()
 		return true
 	}
-	if f.take(s) != bridge.AtHead {
-		s.Restart()
+	if f.take(s); f.fell {
 		return false
 	}
 	if len(s.Batch.Units) > 0 {

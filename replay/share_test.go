@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +59,33 @@ func TestPolledClientsShareABatchOnlyAtTheSamePlace(t *testing.T) {
 		poll("b", b, "data j/0@3 3")
 		for _, client := range []*rigClient{a, b, c} { // none of them has it twice
 			client.expect(second)
+		}
+	})
+}
+
+// A client that asked to fail must not be led past a reset because it was asked
+// what it has instead of waiting for it.
+func TestPolledClientIsNotLedPastAReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js)
+		r.fill("j", 0, 3)
+		c := r.follow(bridge.Subscription{OnReset: bridge.ResetFail})
+		c.until("caught-up")
+		c.expect(second)
+		r.brokers["j"].Recreate(1)
+		r.write("j", 0, "s", "new")
+		time.Sleep(10 * time.Second)
+		s := &bridge.Scratch{Now: time.Now()}
+		for c.Poll(s) {
+			if len(s.Batch.Units) > 0 {
+				t.Fatalf("got %q, want the reset first", s.Batch.Units[0])
+			}
+			time.Sleep(time.Second)
+			s.Now = time.Now()
+		}
+		got, err := c.read(time.Minute)
+		if reset, ok := errors.AsType[*bridge.ResetError](err); !ok || reset.Finding.Reason != bridge.Recreated {
+			t.Errorf("ended with %v after %q, want the reset", err, got)
 		}
 	})
 }

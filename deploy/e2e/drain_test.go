@@ -84,7 +84,7 @@ func (c *herd) accuse(format string, a ...any) {
 // other replica was not run over.
 func TestDrainMovesThousandsOfClients(t *testing.T) {
 	const clients = 5000
-	b := startBehind(t, haproxy, []string{"timeout client 60s", "timeout client 10m", "timeout server 60s", "timeout server 10m"}, "DRAIN=12s", "RETRY=1s")
+	b := startBehind(t, haproxy, []string{"timeout http-request 5s", "timeout http-request 2m"}, "DRAIN=12s", "RETRY=1s") // its clients are one busy process
 	c := &herd{url: b.url}
 	ctx, stop := context.WithCancel(t.Context())
 	var members, publisher sync.WaitGroup
