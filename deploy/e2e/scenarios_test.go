@@ -206,6 +206,9 @@ func TestClientChoosesWhereAResetGoesOn(t *testing.T) {
 	for policy, next := range map[string]string{"since": "11", "all": "1", "new": "41"} {
 		r := read(t, id, s.b.events("on-reset="+policy))
 		r.awaitType("caught-up", 1)
+		if policy != "new" {
+			r.awaitData("new40") // caught up with this replica, whose reader may be on its way there
+		}
 		s.check(story{before, after}, []string{"reset rolled-back 20-20 next " + next}, map[string]*reader{policy: r})
 	}
 	got, err := get(t.Context(), s.b.events("on-reset=fail"), map[string]string{"Last-Event-ID": id})
