@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -16,20 +15,10 @@ var streamStates = [...]string{"starting", "reading", "waiting", "idle"}
 // collects, until the registration is ended. Labels are names of streams,
 // numbers of partitions and words of the bridge, never what clients say.
 func (h *Hub) Observe(m metric.Meter) (metric.Registration, error) {
-	var made []error
-	counter := func(name, unit, about string) metric.Int64ObservableCounter {
-		i, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
-	gauge := func(name, unit, about string) metric.Int64ObservableGauge {
-		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
+	in := NewInstruments(m)
+	counter, gauge := in.Observed, in.Gauge
 	lagSeconds, err := m.Float64ObservableGauge("ssebridge.stream.lag", metric.WithUnit("s"), metric.WithDescription(
 		"How long this replica is behind the broker: 0 at the end of the log, else the age of the newest record read, at most the time since it was at the end; no less than the time for which the stream waits for its broker."))
-	made = append(made, err)
 	var (
 		lagRecords  = gauge("ssebridge.stream.lag.records", "{record}", "Offsets up to the broker's end that have not been read yet: at most so many records.")
 		state       = gauge("ssebridge.stream.state", "", "1 for the state that the stream is in: starting, reading, waiting or idle.")
@@ -41,7 +30,7 @@ func (h *Hub) Observe(m metric.Meter) (metric.Registration, error) {
 		filters     = gauge("ssebridge.filters", "{filter}", "Distinct filters that are kept.")
 		evictions   = counter("ssebridge.ring.evictions", "{event}", "Events that left a ring because there was no room.")
 	)
-	if err := errors.Join(made...); err != nil {
+	if err := in.Err(err); err != nil {
 		return nil, err
 	}
 	observe := func(_ context.Context, o metric.Observer) error {

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"context"
-	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -19,22 +18,8 @@ type metrics struct {
 // newMetrics makes the instruments. Their names are valid, so a meter has no
 // reason to refuse one; if it does, the instrument counts nothing.
 func newMetrics(m metric.Meter, r *Replay) *metrics {
-	var made []error
-	counter := func(name, unit, about string) metric.Int64Counter {
-		i, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
-	observed := func(name, unit, about string) metric.Int64ObservableCounter {
-		i, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
-	gauge := func(name, unit, about string) metric.Int64ObservableGauge {
-		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
+	in := bridge.NewInstruments(m)
+	counter, observed, gauge := in.Counter, in.Observed, in.Gauge
 	ms := &metrics{
 		resumes: counter("ssebridge.resumes", "{connection}", "Connections by the worst verdict of their streams: new (came without an event id), exact, gap or reset."),
 		gaps:    counter("ssebridge.gaps", "{event}", "Gaps that clients were told, by stream and reason."),
@@ -73,7 +58,7 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 		}
 		return nil
 	}, catchUps, reads, hits, shared, bytes, handOvers, falls)
-	if err := errors.Join(append(made, err)...); err != nil {
+	if err := in.Err(err); err != nil {
 		r.log.Error("some metrics are missing", "error", err)
 	}
 	return ms

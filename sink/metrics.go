@@ -42,25 +42,12 @@ type metrics struct {
 // newMetrics makes the instruments. Their names are valid, so a meter has no
 // reason to refuse one; if it does, the instrument counts nothing.
 func newMetrics(m metric.Meter, h *Handler) *metrics {
-	var made []error
-	counter := func(name, unit, about string) metric.Int64Counter {
-		i, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
+	in := bridge.NewInstruments(m)
+	counter, observed, gauge := in.Counter, in.Observed, in.Gauge
+	var failed error
 	histogram := func(name, about string) metric.Float64Histogram {
 		i, err := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(about), latencyBounds)
-		made = append(made, err)
-		return i
-	}
-	observed := func(name, unit, about string) metric.Int64ObservableCounter {
-		i, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
-		return i
-	}
-	gauge := func(name, unit, about string) metric.Int64ObservableGauge {
-		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(about))
-		made = append(made, err)
+		failed = errors.Join(failed, err)
 		return i
 	}
 	ms := &metrics{
@@ -98,7 +85,7 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 		o.ObserveInt64(bytes, ms.bytes.Load())
 		return nil
 	}, clients, draining, records, bytes)
-	if err := errors.Join(append(made, err)...); err != nil {
+	if err := in.Err(errors.Join(failed, err)); err != nil {
 		h.log.Error("some metrics are missing", "error", err)
 	}
 	return ms
