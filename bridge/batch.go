@@ -13,6 +13,14 @@ type Batch struct {
 	// Traces are of the records whose producers were sampled. Whoever writes the
 	// batch tells them so ([RecordTrace.Delivered]).
 	Traces []*RecordTrace
+
+	// Group is set if the units are the same for every client of this group at the
+	// same place, which is a count of the entries that the group was ever shown: unit
+	// i is the entry at From+i. A sign of life is between entries, so that To is From,
+	// and ID is the event id that it carries, if any.
+	Group    *Group
+	From, To uint64
+	ID       string
 }
 
 // Scratch is room for batches that clients are given one after the other, so that
@@ -22,11 +30,10 @@ type Scratch struct {
 	Entries []Entry
 	Now     time.Time // when the batch is taken
 
-	// What the batch was taken by: clients of a group that are at the same place,
-	// as most are, need not look for it again.
-	group    *Group // nil: nobody may have it again
-	from, to uint64
-	id       string // behind it
+	// Clients of a group that are at the same place, as most are, need not look for
+	// the batch again.
+	group *Group // nil: nobody may have it again
+	id    string // behind it
 }
 
 // Restart empties the batch; its slices are used again.

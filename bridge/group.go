@@ -230,25 +230,27 @@ func (c *Cursor) Take(dst []Entry, maxBytes int) ([]Entry, WalkState) {
 	return dst, Going
 }
 
-// Place tells where the cursor is, for Keep.
+// Place tells how many entries of the group, ever, are behind the cursor.
 func (c *Cursor) Place() uint64 { return c.next }
 
-// Keep notes that the batch in s is what this cursor has passed since it was at
-// from, and that it ends with the event id id. It must hold all of that, and
-// nothing that another client would be told in another way.
-func (c *Cursor) Keep(s *Scratch, from uint64, id string) {
-	s.group, s.from, s.to, s.id = c.group, from, c.next, id
-}
+// Mark notes in b that its units are the entries that the cursor has passed since
+// it was at from.
+func (c *Cursor) Mark(b *Batch, from uint64) { b.Group, b.From, b.To = c.group, from, c.next }
+
+// Keep notes that other clients may have the batch in s, which is marked, and that
+// it ends with the event id id. It must hold nothing that has to be noted for each
+// of them.
+func (c *Cursor) Keep(s *Scratch, id string) { s.group, s.id = c.group, id }
 
 // Again passes what the batch in s holds, if that is what comes next, and returns
 // the event id behind it. Then the batch is this client's, too.
 func (c *Cursor) Again(s *Scratch) (id string, ok bool) {
-	if s.group != c.group || s.from != c.next {
+	if s.group != c.group || s.Batch.From != c.next {
 		return "", false
 	}
 	f := c.group.feed
 	f.mu.RLock() // as Take does: Head may be asked meanwhile
-	c.next = s.to
+	c.next = s.Batch.To
 	f.mu.RUnlock()
 	return s.id, true
 }

@@ -146,7 +146,9 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 			f.cursor = cursor
 			f.mu.Unlock()
 			f.replay.handOvers.Add(1)
-			return bridge.Batch{}, nil // whoever writes may want to know
+			var level bridge.Batch // whoever writes may want to know
+			cursor.Mark(&level, cursor.Place())
+			return level, nil
 		default:
 		}
 		select {
@@ -206,8 +208,9 @@ func (f *Follower) take(s *bridge.Scratch) {
 		f.mu.Lock()
 		f.at = f.sent
 		f.mu.Unlock()
+		f.cursor.Mark(&s.Batch, from)
 		if !told { // losses are counted for each client, and some want to be told otherwise
-			f.cursor.Keep(s, from, f.sent)
+			f.cursor.Keep(s, f.sent)
 		}
 	}
 	clear(entries)
@@ -248,6 +251,10 @@ func (f *Follower) heartbeat(s *bridge.Scratch) {
 	}
 	s.Restart()
 	s.Batch.Units = append(s.Batch.Units, f.sub.Form.Encoder.AppendEvent(nil, ev))
+	if f.cursor != nil {
+		f.cursor.Mark(&s.Batch, f.cursor.Place())
+		s.Batch.ID = ev.ID
+	}
 }
 
 // ID returns the event id of the client's position: all that Next returned is

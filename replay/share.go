@@ -54,3 +54,16 @@ func (f *Follower) Beat(s *bridge.Scratch, early time.Duration) bool {
 	f.spoke = s.Now
 	return true
 }
+
+// Told notes that instead of what Beat has put somewhere, the client was written
+// the sign of life of another one of its group at the same place. id is the event
+// id that it carries, empty if it has none.
+func (f *Follower) Told(id string) {
+	if id == "" {
+		return
+	}
+	f.sent = id
+	f.mu.Lock()
+	f.at = id
+	f.mu.Unlock()
+}

@@ -77,6 +77,14 @@ type Options struct {
 	// MaxConnectsPerSecond bounds how fast clients connect, in bursts of up to
 	// one second's worth; 0 means no bound.
 	MaxConnectsPerSecond int
+	// Codings are the content codings that clients are offered, those liked most
+	// first; none by default. Requests with an Authorization header get none, as
+	// whoever sees how well a secret is compressed beside a text of his own can
+	// guess it.
+	Codings []Coding
+	// CompressionBytes bounds the memory for compressing; what has none is sent
+	// stored.
+	CompressionBytes int64
 	// MaxPatterns bounds the subjects of one request, 0 means no bound.
 	MaxPatterns int
 	// Tracer makes the spans of requests; nil: none.
@@ -97,7 +105,9 @@ type Handler struct {
 	onlyData bool // no stream has another format of its own
 	clients  clients
 	sweeper  atomic.Pointer[sweeper] // nil unless Run runs
-	newLine  func() (line, error)    // tests have other ones
+	squeeze  *compressors
+	newLine  func() (line, error) // tests have other ones
+	vary     string               // the header
 	metrics  *metrics
 	log      *slog.Logger
 	random   func() float64 // in [0, 1)
@@ -134,10 +144,15 @@ func NewHandler(o Options) *Handler {
 	h := &Handler{
 		opt: o, path: strings.TrimSuffix(o.Path, "/"), streams: map[string]bool{}, encoders: map[form]*Encoder{},
 		clients: clients{max: o.MaxClients, rate: bucket{perSecond: float64(o.MaxConnectsPerSecond)}},
+		squeeze: newCompressors(o.Codings, o.CompressionBytes),
 		newLine: newEpollLine, log: o.Logger, random: rand.Float64,
 	}
 	for _, name := range o.Streams {
 		h.streams[name] = true
+	}
+	h.vary = "Accept, Origin"
+	if len(o.Codings) > 0 {
+		h.vary = "Accept, Accept-Encoding, Origin"
 	}
 	h.onlyData = true
 	for _, format := range o.StreamFormats {
@@ -204,12 +219,23 @@ func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream strin
 		w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1,
 		metrics: h.metrics, request: trace.SpanFromContext(r.Context()), since: time.Now(),
 	}
+	if coding := h.coding(r); coding != identity {
+		out.body = &body{coding: coding, control: sub.Control, all: h.squeeze}
+	}
 	if r.Method == http.MethodHead {
 		out.begin()
 		endRequest(out.request, http.StatusOK)
 		return
 	}
 	h.serve(out, r, sub)
+}
+
+// coding returns the content coding for the stream that a request asks for.
+func (h *Handler) coding(r *http.Request) Coding {
+	if len(h.opt.Codings) == 0 || r.Header.Get("Authorization") != "" {
+		return identity
+	}
+	return negotiate(h.opt.Codings, r.Header.Values("Accept-Encoding"))
 }
 
 // refuse answers a request, which has this span, by a problem.
@@ -224,7 +250,7 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Security-Policy", "default-src 'none'")
 	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("Vary", "Accept, Origin")
+	header.Set("Vary", h.vary)
 	h.allowOrigin(header, r)
 }
 
@@ -340,6 +366,9 @@ func (h *Handler) end(c *client, err error) {
 	h.clients.leave(c) // whoever waits for either finds all of it told
 	c.stop(nil)
 	c.out.finish(whole)
+	if c.out.body != nil {
+		c.out.body.exit()
+	}
 	if c.sweeper != nil {
 		c.sweeper.leave()
 	}
@@ -380,7 +409,7 @@ func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, 
 	block := sub.Form.Encoder.AppendEvent(nil, bridge.Event{
 		Kind: bridge.ClosingEvent, ID: id, Closing: string(reason), Retry: h.jitter(retry, retrySpread),
 	})
-	return out.write([][]byte{block}) == nil // if it does not arrive, the client has its last id
+	return out.say([][]byte{block}) == nil // if it does not arrive, the client has its last id
 }
 
 // retrySpread is how far, as a part of it, a retry may be from the configured one.

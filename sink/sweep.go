@@ -30,6 +30,9 @@ type sharer interface {
 	Poll(s *bridge.Scratch) bool
 	// Beat puts a sign of life into s if its time comes within early.
 	Beat(s *bridge.Scratch, early time.Duration) bool
+	// Told notes that the client was written the sign of life of another one of its
+	// group, with this event id.
+	Told(id string)
 	// Rest lets go of what only Next needs.
 	Rest()
 }
@@ -257,6 +260,7 @@ func (sh *shard) seat(s seating) {
 		sh.groups[group] = g
 		g.unwatch = group.Watch(func() { sh.again(g) })
 	}
+	s.c.out.enter(group)
 	s.c.seats, s.c.seat = g, len(g.clients)
 	g.clients = append(g.clients, s)
 	sh.begin()
@@ -339,7 +343,11 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 	if len(b.Units) == 0 && (beats == 0 || !s.f.Beat(&sh.scratch, beats)) {
 		return
 	}
-	frame := sh.frames.of(b.Units)
+	p, id := c.out.payload(b, sh.at)
+	if id != b.ID {
+		s.f.Told(id)
+	}
+	frame := sh.frames.of(&p)
 	n, err := sh.line.try(c, frame)
 	switch {
 	case err != nil:
@@ -349,15 +357,12 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 	case n < len(frame):
 		late := *b // its slices are the scratch's
 		late.Units, late.Traces = slices.Clone(b.Units), slices.Clone(b.Traces)
-		whole, skip := wholeUnits(late.Units, n)
-		for _, u := range late.Units[:whole] {
-			c.out.count(len(u))
-		}
+		p.blocks = slices.Clone(p.blocks)
 		sh.unseat(c)
 		c.late = late
-		sh.giveBack(c, late.Units[whole:], skip)
+		sh.giveBack(c, &p, n)
 	default:
-		if sh.frames.bytes >= largeBatch {
+		if sh.frames.bytes >= largeBatch || sizeOf(b.Units) >= largeBatch {
 			sh.again(c.seats)
 		}
 		c.out.count(sh.frames.bytes)
@@ -369,14 +374,14 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 	}
 }
 
-// giveBack lets a client follow in a goroutine, which first writes the rest of
-// what a sweep has begun, from the byte skip of its first chunk on.
-func (sh *shard) giveBack(c *client, rest [][]byte, skip int) {
+// giveBack lets a client follow in a goroutine, which first writes what a sweep
+// has begun, if rest is not nil, from the byte skip of its chunks on.
+func (sh *shard) giveBack(c *client, rest *payload, skip int) {
 	h := sh.sweeper.handler
 	go func() { // the sweeper waits for it: the client has entered
-		if len(rest) > 0 {
+		if rest != nil {
 			began := time.Now()
-			if err := c.out.writeTaken(rest, skip); err != nil {
+			if err := c.out.writeTaken(*rest, skip); err != nil {
 				h.end(c, err)
 				return
 			}
@@ -388,60 +393,40 @@ func (sh *shard) giveBack(c *client, rest [][]byte, skip int) {
 	}()
 }
 
-// wholeUnits returns how many units n bytes of chunks cover, and how much of the
-// next one's chunk.
-func wholeUnits(units [][]byte, n int) (whole, skip int) {
-	for i, u := range units {
-		size := chunkBytes(len(u))
-		if n < size {
-			return i, n
-		}
-		n -= size
-	}
-	return len(units), 0
-}
-
-// chunkBytes is the length of the chunk of a block.
-func chunkBytes(unit int) int {
-	if unit == 0 {
-		return 0
-	}
-	digits := 0
-	for n := unit; n > 0; n >>= 4 {
-		digits++
-	}
-	return digits + 2 + unit + 2
-}
-
-// frames makes the chunks of blocks, once for all clients of a group that are
-// written the same ones after each other.
+// frames makes the chunks of payloads, once for all clients of a group that are
+// written the same one after each other.
 type frames struct {
-	buf   []byte
-	bytes int // of the blocks
-	units int // 0: there is nothing to be used again
-	first *byte
-	last  *byte
+	buf    []byte
+	bytes  int // of the parts
+	blocks int // 0: there is nothing to be used again
+	first  *byte
+	last   *byte
+	stored Coding
+	before string
+	room   []byte
 }
 
 // forget is called before the clients of a group: what blocks lie between the
 // first and the last one depends on its filter.
-func (f *frames) forget() { f.units, f.first, f.last = 0, nil, nil }
+func (f *frames) forget() { f.blocks, f.first, f.last = 0, nil, nil }
 
 // of returns the chunks of at least one block, until the next call.
-func (f *frames) of(units [][]byte) []byte {
-	first, last := startOf(units[0]), startOf(units[len(units)-1])
-	if f.units == len(units) && f.first == first && f.last == last {
+func (f *frames) of(p *payload) []byte {
+	first, last := startOf(p.blocks[0]), startOf(p.blocks[len(p.blocks)-1])
+	if f.blocks == len(p.blocks) && f.first == first && f.last == last && f.stored == p.stored && f.before == p.before {
 		return f.buf
 	}
 	if cap(f.buf) > 8*pieceBytes {
-		f.buf = nil // one large record is not kept for ever
+		f.buf, f.room = nil, nil // one large record is not kept for ever
 	}
 	f.buf, f.bytes = f.buf[:0], 0
-	for _, u := range units {
-		f.buf = appendChunk(f.buf, u)
-		f.bytes += len(u)
+	var part []byte
+	for i := range p.parts() {
+		part, f.room = p.part(i, f.room)
+		f.buf = appendChunk(f.buf, part)
+		f.bytes += len(part)
 	}
-	f.units, f.first, f.last = len(units), first, last
+	f.blocks, f.first, f.last, f.stored, f.before = len(p.blocks), first, last, p.stored, p.before
 	return f.buf
 }
 

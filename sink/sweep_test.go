@@ -1,15 +1,12 @@
 package sink
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http/httputil"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +35,12 @@ func newSocketRig(t *testing.T, o Options, ring int64) *socketRig {
 	if runtime.GOOS != "linux" {
 		t.Skip("connections are taken over on Linux only: run the tests there")
 	}
+	return newBrokerRig(t, o, ring, true)
+}
+
+// newBrokerRig is one whose connections are taken over, or stay with net/http.
+func newBrokerRig(t *testing.T, o Options, ring int64, taken bool) *socketRig {
+	t.Helper()
 	r := &socketRig{broker: sourcetest.NewBroker(sourcetest.BrokerOptions{})}
 	stream := bridge.NewStream("orders", r.broker.Source(sourcetest.SourceOptions{OnReset: bridge.ResetSince}), bridge.StreamOptions{})
 	hub := bridge.NewHub([]*bridge.Stream{stream}, bridge.HubOptions{RingBytes: ring})
@@ -54,9 +57,13 @@ func newSocketRig(t *testing.T, o Options, ring int64) *socketRig {
 	r.url = "http://" + l.Addr().String() + "/events"
 	ctx, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{hub.Run, r.handler.Run, func(ctx context.Context) error {
+	serve := []func(context.Context) error{hub.Run, func(ctx context.Context) error {
 		return NewServer(r.handler, ServerOptions{WriteTimeout: o.WriteTimeout}).Run(ctx, l)
-	}} {
+	}}
+	if taken {
+		serve = append(serve, r.handler.Run)
+	}
+	for _, run := range serve {
 		parts.Go(func() { _ = run(ctx) })
 	}
 	t.Cleanup(func() {
@@ -66,7 +73,7 @@ func newSocketRig(t *testing.T, o Options, ring int64) *socketRig {
 	})
 	r.until(t, "the sweeper and the stream to run", func() bool {
 		_, started := stream.Live()
-		return started && r.handler.sweeper.Load() != nil
+		return started && taken == (r.handler.sweeper.Load() != nil)
 	})
 	return r
 }
@@ -288,6 +295,7 @@ func (f *fakeSharer) Next(ctx context.Context) (bridge.Batch, error) {
 func (f *fakeSharer) ID() string           { return "" }
 func (f *fakeSharer) Close()               {}
 func (f *fakeSharer) Rest()                {}
+func (f *fakeSharer) Told(string)          {}
 func (f *fakeSharer) Group() *bridge.Group { return f.group }
 func (f *fakeSharer) Beat(*bridge.Scratch, time.Duration) bool {
 	return false
@@ -350,46 +358,16 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 	})
 }
 
-// What a sweep has cut is completed at the very byte.
-func TestUnitsAreCutWhereTheSocketCutThem(t *testing.T) {
-	units := [][]byte{[]byte("a"), nil, bytes.Repeat([]byte("b"), 15), bytes.Repeat([]byte("c"), 16), bytes.Repeat([]byte("d"), 4096)}
-	var all []byte
-	for _, u := range units {
-		all = appendChunk(all, u)
-	}
-	for n := range len(all) {
-		whole, skip := wholeUnits(units, n)
-		got := slices.Clone(all[:n])
-		for i, u := range units[whole:] {
-			chunk := appendChunk(nil, u)
-			if i == 0 {
-				chunk = chunk[skip:]
-			}
-			got = append(got, chunk...)
-		}
-		if !bytes.Equal(got, all) {
-			t.Fatalf("cut at %d: %d whole units and %d bytes do not make the same", n, whole, skip)
-		}
-	}
-	if whole, _ := wholeUnits(units, len(all)); whole != len(units) {
-		t.Errorf("%d units are whole, want all", whole)
-	}
-	body, err := io.ReadAll(httputil.NewChunkedReader(io.MultiReader(bytes.NewReader(all), strings.NewReader(lastChunk))))
-	if err != nil || !bytes.Equal(body, bytes.Join(units, nil)) {
-		t.Errorf("the chunks do not read back: %v", err)
-	}
-}
-
 // Blocks are only taken for the same if they are those of the same group.
 func TestFramesAreSharedWithinAGroupOnly(t *testing.T) {
 	a, b, c := []byte("a"), []byte("b"), []byte("c")
 	var f frames
-	first := f.of([][]byte{a, b, c})
-	if again := f.of([][]byte{a, b, c}); &first[0] != &again[0] {
+	first := f.of(&payload{blocks: [][]byte{a, b, c}})
+	if again := f.of(&payload{blocks: [][]byte{a, b, c}}); &first[0] != &again[0] {
 		t.Error("the same blocks were framed twice")
 	}
 	f.forget()
-	if got, want := string(f.of([][]byte{a, a, c})), "1\r\na\r\n1\r\na\r\n1\r\nc\r\n"; got != want {
+	if got, want := string(f.of(&payload{blocks: [][]byte{a, a, c}})), "1\r\na\r\n1\r\na\r\n1\r\nc\r\n"; got != want {
 		t.Errorf("another group's blocks are %q, want %q", got, want)
 	}
 }

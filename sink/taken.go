@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -88,20 +89,23 @@ func appendChunk(dst, unit []byte) []byte {
 // lastChunk ends a body.
 const lastChunk = "0\r\n\r\n"
 
-// writeTaken writes blocks, from the byte skip of the first one's chunk on, and
-// the head before them if it has not left.
-func (o *response) writeTaken(units [][]byte, skip int) error {
-	buf := o.head
+// writeTaken writes a payload, from the byte skip of its chunks on, and the head
+// before it if it has not left.
+func (o *response) writeTaken(p payload, skip int) error {
+	held := buffers.Get().(*[pieceBytes]byte)
+	defer buffers.Put(held)
+	buf := append(held[:0], o.head...)
 	o.head = nil
-	for i := 0; ; i++ {
-		if i < len(units) {
+	var part, room []byte
+	for i, parts := 0, p.parts(); ; i++ {
+		if i < parts {
+			part, room = p.part(i, room)
 			begin := len(buf)
-			buf = appendChunk(buf, units[i])
-			if i == 0 && skip > 0 {
-				buf = slices.Delete(buf, begin, begin+skip)
-			}
-			o.count(len(units[i]))
-			if len(buf) < pieceBytes {
+			buf = appendChunk(buf, part)
+			skipped := min(skip, len(buf)-begin)
+			buf, skip = slices.Delete(buf, begin, begin+skipped), skip-skipped
+			o.count(len(part))
+			if len(buf) < pieceBytes*3/4 {
 				continue
 			}
 		}
@@ -115,18 +119,26 @@ func (o *response) writeTaken(units [][]byte, skip int) error {
 			}
 			buf = buf[len(piece):]
 		}
-		if i >= len(units) {
+		if i >= parts {
 			return nil
 		}
-		buf = make([]byte, 0, pieceBytes)
+		buf = held[:0]
 	}
 }
+
+// buffers are for what goroutines write. Events that are larger than one grow out
+// of it.
+var buffers = sync.Pool{New: func() any { return new([pieceBytes]byte) }}
 
 // finishTaken ends a response that has begun by its last chunk, and the
 // connection.
 func (o *response) finishTaken(whole bool) {
 	if whole && o.setDeadline(time.Now().Add(endWait)) == nil {
-		if _, err := o.conn.Write(append(o.head, lastChunk...)); err == nil {
+		end := o.head
+		if o.body != nil {
+			end = appendChunk(end, o.body.appendEnd(nil))
+		}
+		if _, err := o.conn.Write(append(end, lastChunk...)); err == nil {
 			o.sayFIN()
 		}
 	}

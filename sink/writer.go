@@ -45,12 +45,13 @@ func follow(ctx context.Context, f Follower, out *response, seat func() bool) er
 	batch, err := f.Next(first)
 	stop()
 	if errors.Is(err, errHeadWait) {
-		if err := out.write(nil); err != nil {
+		if err := out.say(nil); err != nil {
 			return err
 		}
 		batch, err = f.Next(ctx)
 	}
 	for {
+		out.enter(batch.Group)
 		if len(batch.Units) > 0 && (err == nil || out.begun) {
 			if err := out.deliver(batch); err != nil {
 				return err
@@ -87,8 +88,9 @@ type response struct {
 	take    func() bool         // whether it may be, asked when the response begins; nil: it may not
 	head    []byte              // of such a connection, until it has been written
 	timeout time.Duration
-	shared  bool // the connection carries other responses too (HTTP/2)
-	begun   bool // the head is written, though it may not have left
+	shared  bool  // the connection carries other responses too (HTTP/2)
+	body    *body // its content coding; nil: none
+	begun   bool  // the head is written, though it may not have left
 
 	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
 	metrics       *metrics      // of all responses
@@ -111,6 +113,9 @@ func (o *response) begin() {
 	header.Set("Content-Type", "text/event-stream; charset=utf-8")
 	header.Set("Cache-Control", "no-cache, no-transform")
 	header.Set("X-Accel-Buffering", "no") // nginx holds back the whole stream without it
+	if o.body != nil {
+		header.Set("Content-Encoding", string(o.body.coding))
+	}
 	if o.take != nil && o.take() {
 		return
 	}
@@ -137,11 +142,31 @@ func putFirst(header http.Header, name string) {
 // deliver writes a batch, and counts and traces that.
 func (o *response) deliver(b bridge.Batch) error {
 	began := time.Now()
-	if err := o.write(b.Units); err != nil {
+	p, _ := o.payload(&b, began)
+	if err := o.write(p); err != nil {
 		return err
 	}
 	o.delivered(b, began)
 	return nil
+}
+
+// enter notes in which group the client is level.
+func (o *response) enter(group *bridge.Group) {
+	if o.body != nil && group != nil {
+		o.body.enter(group)
+	}
+}
+
+// payload returns what the client is to be written for a batch, and takes its
+// content behind it. id is that of a sign of life, see [body.next].
+func (o *response) payload(b *bridge.Batch, now time.Time) (p payload, id string) {
+	if o.body == nil {
+		return payload{blocks: b.Units}, b.ID
+	}
+	if id, ok := o.body.next(b, now, &p); ok {
+		return p, id
+	}
+	return o.body.alone(b.Units), b.ID
 }
 
 // delivered counts and traces a batch that was written, from began to now.
@@ -161,11 +186,14 @@ func (o *response) count(bytes int) {
 	o.metrics.bytes.Add(int64(bytes))
 }
 
-// write sends blocks, and the head before them, to the client. It fails when
-// the client takes nothing for the timeout.
-func (o *response) write(units [][]byte) error {
+// say sends blocks to this client alone, as write does.
+func (o *response) say(units [][]byte) error { return o.write(o.body.alone(units)) }
+
+// write sends something, and the head before it, to the client. It fails when the
+// client takes nothing for the timeout.
+func (o *response) write(p payload) error {
 	o.begin()
-	if err := o.writeBegun(units); err != nil {
+	if err := o.writeBegun(p); err != nil {
 		return err
 	}
 	if o.request.IsRecording() {
@@ -176,28 +204,30 @@ func (o *response) write(units [][]byte) error {
 	return nil
 }
 
-func (o *response) writeBegun(units [][]byte) error {
+func (o *response) writeBegun(p payload) error {
 	if o.conn != nil {
-		return o.writeTaken(units, 0)
+		return o.writeTaken(p, 0)
 	}
 	if err := o.extend(); err != nil {
 		return err
 	}
 	written := 0
-	for _, unit := range units {
-		for len(unit) > 0 {
+	var part, room []byte
+	for i := range p.parts() {
+		part, room = p.part(i, room)
+		for len(part) > 0 {
 			if written >= pieceBytes {
 				written = 0
 				if err := o.extend(); err != nil {
 					return err
 				}
 			}
-			n, err := o.w.Write(unit[:min(len(unit), pieceBytes-written)])
+			n, err := o.w.Write(part[:min(len(part), pieceBytes-written)])
 			o.count(n)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errClientGone, err)
 			}
-			unit, written = unit[n:], written+n
+			part, written = part[n:], written+n
 		}
 	}
 	if err := o.control.Flush(); err != nil {
@@ -258,6 +288,9 @@ func (o *response) finish(whole bool) {
 	}
 	if o.begun {
 		_ = o.extend()
+		if whole && o.body != nil {
+			_, _ = o.w.Write(o.body.appendEnd(nil)) // if it fails, net/http will say so
+		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

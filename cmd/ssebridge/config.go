@@ -37,7 +37,7 @@ type ProcessConfig struct {
 	Drain        time.Duration `split_words:"true" default:"20s" min:"100ms" max:"1h" zero:"at once" desc:"time over which clients are told to go at the end; keep it below Kubernetes' terminationGracePeriodSeconds"`
 	MaxAge       time.Duration `split_words:"true" default:"0" min:"1s" zero:"no limit" desc:"age at which a connection is ended cleanly and resumes elsewhere, jittered"`
 
-	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for what is kept for clients: live events, older records, filters, and what clients in catch-up are being given; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either. Without GOMEMLIMIT the heap's limit (GOMEMLIMIT) becomes four fifths of the cgroup's"`
+	Memory        Size `split_words:"true" min:"32MiB" zero:"derived" desc:"memory for what is kept for clients: live events, older records, filters, compressors, and what clients in catch-up are being given; derived: half of GOMEMLIMIT or of the cgroup's limit, 256MiB without either. Without GOMEMLIMIT the heap's limit (GOMEMLIMIT) becomes four fifths of the cgroup's"`
 	MaxEventBytes Size `split_words:"true" default:"8MiB" min:"1KiB" max:"64MiB" desc:"larger records are told as a gap with reason oversized"`
 	MaxIDBytes    Size `split_words:"true" default:"4096" min:"128" max:"4096" desc:"longest event id that clients may be given, in bytes: more streams than fit are refused at the start, more partitions than fit when a client asks for them (400 id-too-long)"`
 
@@ -46,6 +46,8 @@ type ProcessConfig struct {
 	MaxPatterns          int `split_words:"true" default:"32" min:"1" zero:"no limit" desc:"subject parameters of a request"`
 	MaxFeeds             int `split_words:"true" default:"64" min:"1" zero:"no limit" desc:"combinations of streams and formats that are kept at once"`
 	MaxFilters           int `split_words:"true" default:"20000" min:"1" zero:"no limit" desc:"distinct filters that are kept at once"`
+
+	Compression Compression `split_words:"true" default:"off" desc:"content codings that clients are offered in Accept-Encoding: off, gzip, zstd, or both as gzip,zstd, where zstd goes first. Clients with the same filter, from four on, share one compressor within SSEBRIDGE_MEMORY; others get the coding without a gain. Requests with an Authorization header get none"`
 
 	OnReset     string  `split_words:"true" default:"since" choices:"since|all|new|fail" desc:"where to go on when a position cannot be honoured: after the last record known to be read, at the oldest, at the newest, or not at all (410)"`
 	CORSOrigins Origins `split_words:"true" desc:"origins of pages that may read, as https://app.example.com; the only wildcard is a port, as in http://localhost:*"`

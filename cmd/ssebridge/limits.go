@@ -56,12 +56,18 @@ func limitHeap(root fs.FS, set func(int64) int64) int64 {
 
 // shares are the parts of SSEBRIDGE_MEMORY. Live bytes and older records are both
 // served from memory; neither is of more use than the other before it is known what
-// clients ask for.
-type shares struct{ rings, filters, cache, batches int64 }
+// clients ask for. Compressors, where there are some, have their part from both.
+type shares struct{ rings, filters, cache, batches, compressors int64 }
 
-func (m Size) shares() shares {
+func (m Size) shares(compression bool) shares {
 	eighth := int64(m) / 8
-	return shares{rings: 3 * eighth, filters: eighth, cache: 3 * eighth, batches: eighth}
+	s := shares{rings: 3 * eighth, filters: eighth, cache: 3 * eighth, batches: eighth}
+	if compression {
+		s.compressors = eighth
+		s.rings -= eighth / 2
+		s.cache -= eighth / 2
+	}
+	return s
 }
 
 // maxClients returns the effective SSEBRIDGE_MAX_CLIENTS; 0 means no limit.

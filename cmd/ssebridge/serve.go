@@ -87,7 +87,7 @@ func newService(c *Config, t *telemetry, log *slog.Logger) (*service, error) {
 	}
 	p := &c.Process
 	memory := p.memory(os.DirFS("/"))
-	parts := memory.shares()
+	parts := memory.shares(len(p.Compression) > 0)
 	hub := bridge.NewHub(u.streams, bridge.HubOptions{
 		RingBytes:   parts.rings,
 		FilterBytes: parts.filters,
@@ -134,6 +134,8 @@ func (s *service) sinkOptions() sink.Options {
 		MaxClients:           p.maxClients(openFiles()),
 		MaxConnectsPerSecond: p.MaxConnectsPerSecond,
 		MaxPatterns:          p.MaxPatterns,
+		Codings:              p.Compression,
+		CompressionBytes:     s.memory.shares(true).compressors,
 		Tracer:               s.telemetry.tracer,
 		Meter:                s.telemetry.meter,
 		Logger:               s.log,

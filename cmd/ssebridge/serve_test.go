@@ -16,7 +16,7 @@ import (
 // than none.
 func TestSettingsReachTheHandler(t *testing.T) {
 	setenv(t, minimal("HTTP_PATH=/live/feed", "HEARTBEAT=7s", "RETRY=2s", "WRITE_TIMEOUT=11s", "MAX_AGE=1h", "MAX_CLIENTS=5", "MAX_CONNECTS_PER_SECOND=6",
-		"MAX_PATTERNS=3", "CORS_ORIGINS=https://app.example.com", "STREAM_ORDERS_FORMAT=envelope")...)
+		"MAX_PATTERNS=3", "MEMORY=256MiB", "COMPRESSION=gzip", "CORS_ORIGINS=https://app.example.com", "STREAM_ORDERS_FORMAT=envelope")...)
 	otelEnv(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=none")
 	c, problems := readConfig()
 	if len(problems) > 0 {
@@ -48,6 +48,7 @@ func TestSettingsReachTheHandler(t *testing.T) {
 	want := sink.Options{
 		Path: "/live/feed", Streams: []string{"orders"}, StreamFormats: map[string]string{"orders": "envelope"}, Heartbeat: 7 * time.Second,
 		Retry: 2 * time.Second, WriteTimeout: 11 * time.Second, MaxAge: time.Hour, MaxClients: 5, MaxConnectsPerSecond: 6, MaxPatterns: 3,
+		Codings: []sink.Coding{sink.Gzip}, CompressionBytes: 32 << 20,
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("got  %+v\nwant %+v", o, want)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -427,3 +428,36 @@ func (o *Origins) Decode(text string) (err error) {
 }
 
 func (o Origins) String() string { return strings.Join(o.texts, ",") }
+
+// Compression are the content codings that are offered, none for off.
+type Compression []sink.Coding
+
+// Decode reads off, or codings such as gzip, zstd.
+func (c *Compression) Decode(text string) error {
+	*c = nil
+	items := splitList(text)
+	if len(items) == 1 && items[0] == "off" {
+		return nil
+	}
+	for _, coding := range []sink.Coding{sink.Zstd, sink.Gzip} { // what a client likes as much as the other
+		if slices.Contains(items, string(coding)) {
+			*c = append(*c, coding)
+		}
+	}
+	if len(items) == 0 || len(items) != len(*c) {
+		return fmt.Errorf("%.40q: want off, gzip, zstd, or gzip,zstd", text)
+	}
+	return nil
+}
+
+func (c Compression) String() string {
+	if len(c) == 0 {
+		return "off"
+	}
+	names := make([]string, len(c))
+	for i, coding := range c {
+		names[i] = string(coding)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}

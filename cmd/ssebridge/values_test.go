@@ -2,12 +2,15 @@ package main
 
 import (
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
+	"github.com/ssebridge/ssebridge/sink"
 )
 
 // Kubernetes, humans and docker write sizes differently; 8MB must not be 8MiB.
@@ -41,6 +44,27 @@ func TestSizesAndDurationsReadBack(t *testing.T) {
 		}
 		if back, err := time.ParseDuration(want); err != nil || back != d {
 			t.Errorf("%q reads as %v, %v", want, back, err)
+		}
+	}
+}
+
+// zstd goes first whatever the order, and what is printed can be set again.
+func TestCompressionIsRead(t *testing.T) {
+	for text, want := range map[string][]sink.Coding{
+		"off": nil, "gzip": {sink.Gzip}, "zstd": {sink.Zstd}, "gzip,zstd": {sink.Zstd, sink.Gzip}, "zstd, gzip": {sink.Zstd, sink.Gzip}, "gzip\nzstd\n": {sink.Zstd, sink.Gzip},
+	} {
+		var got, again Compression
+		if err := got.Decode(text); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
+		}
+		if err := again.Decode(got.String()); err != nil || !slices.Equal(got, again) {
+			t.Errorf("%q prints as %q, which reads as %v, %v", text, got.String(), again, err)
+		}
+	}
+	for _, text := range []string{"", ",", "br", "on", "GZIP", "gzip,br", "off,gzip", "gzip,gzip", "gzip zstd"} {
+		var c Compression
+		if err := c.Decode(text); err == nil || !strings.Contains(err.Error(), "want off, gzip, zstd, or gzip,zstd") {
+			t.Errorf("%q: got %v, %v, want an error that says what is expected", text, c, err)
 		}
 	}
 }
@@ -134,9 +158,12 @@ func TestHeapLimitFollowsTheControlGroup(t *testing.T) {
 // The parts of MEMORY are no more than it.
 func TestMemoryIsShared(t *testing.T) {
 	for _, m := range []Size{minMemory, minMemory + 7, 256 << 20, 1 << 40} {
-		s := m.shares()
-		if sum := s.rings + s.filters + s.cache + s.batches; sum > int64(m) || sum < int64(m)-8 || min(s.rings, s.filters, s.cache, s.batches) < int64(m)/8 {
-			t.Errorf("%d is shared as %+v", m, s)
+		for _, compression := range []bool{false, true} {
+			s := m.shares(compression)
+			sum := s.rings + s.filters + s.cache + s.batches + s.compressors
+			if sum > int64(m) || sum < int64(m)-8 || min(s.rings, s.filters, s.cache, s.batches) < int64(m)/8 || (s.compressors > 0) != compression {
+				t.Errorf("%d is shared as %+v", m, s)
+			}
 		}
 	}
 }
