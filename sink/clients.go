@@ -2,7 +2,6 @@ package sink
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -40,8 +39,7 @@ type client struct {
 	out    *response
 	f      Follower // nil until it is opened
 
-	ctx      context.Context // a field, as the client outlives every call that serves it
-	stop     context.CancelCauseFunc
+	stopping
 	age      *time.Timer // ends it; nil: never
 	closing  atomic.Bool // it is told, or will be at the next event boundary
 	follower atomic.Pointer[Reporter]

@@ -262,11 +262,9 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request) {
 //	    │          seated: a shard writes, and this returns
 //	    └──► closing at once: overload, drain
 func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription) {
-	// Not below the request's context, which would be kept for as long.
-	ctx, stop := context.WithCancelCause(trace.ContextWithSpanContext(context.Background(), out.request.SpanContext()))
+	c := &client{who: peerOf(r), sub: sub, out: out}
 	// Until the connection is taken over, net/http tells that the client has gone.
-	unhook := context.AfterFunc(r.Context(), func() { stop(errClientGone) })
-	c := &client{who: peerOf(r), sub: sub, out: out, ctx: ctx, stop: stop}
+	unhook := context.AfterFunc(r.Context(), func() { c.stop(errClientGone) })
 	if refused := h.clients.enter(c, time.Now()); refused != "" {
 		if r.ProtoMajor == 1 && refused == closingDrain {
 			out.w.Header().Set("Connection", "close")
@@ -276,9 +274,10 @@ func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription)
 		h.sayClosing(out, sub, idText(sub.From), refused)
 		out.finish(true)
 		unhook()
-		stop(nil)
 		return
 	}
+	// Not below the request's context, which would be kept for as long.
+	ctx := trace.ContextWithSpanContext(context.Background(), out.request.SpanContext())
 	h.metrics.opened.Add(ctx, 1)
 	h.logConnected(c)
 	if s := h.sweeper.Load(); s != nil && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.TLS == nil {
@@ -326,7 +325,7 @@ func (h *Handler) run(c *client) {
 	if f, ok := c.f.(sharer); ok {
 		seat = func() bool { return h.seat(c, f) }
 	}
-	if err := follow(c.ctx, c.f, c.out, seat); !errors.Is(err, errTaken) {
+	if err := follow(c.begin(), c.f, c.out, seat); !errors.Is(err, errTaken) {
 		h.end(c, err)
 	}
 }
@@ -338,6 +337,7 @@ func (h *Handler) seat(c *client, f sharer) bool {
 		return false
 	}
 	f.Rest()
+	c.rest()
 	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f}) })
 	return true
 }
@@ -364,7 +364,7 @@ func (h *Handler) end(c *client, err error) {
 		c.f.Close()
 	}
 	h.clients.leave(c) // whoever waits for either finds all of it told
-	c.stop(nil)
+	c.rest()
 	c.out.finish(whole)
 	if c.out.body != nil {
 		c.out.body.exit()

@@ -249,7 +249,7 @@ func beatEvery(heartbeat time.Duration) time.Duration {
 
 // seat gives a client a seat at its group, and writes what came meanwhile.
 func (sh *shard) seat(s seating) {
-	if s.c.ctx.Err() != nil {
+	if s.c.stopped() != nil {
 		sh.giveBack(s.c, nil, 0)
 		return
 	}

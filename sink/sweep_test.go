@@ -338,8 +338,7 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 			for i := range n {
 				near, far := net.Pipe()
 				_ = far.Close()
-				ctx, stop := context.WithCancelCause(context.Background())
-				c := &client{ctx: ctx, stop: stop, sweeper: sw, seats: g, seat: i, f: &fakeSharer{}, out: &response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
+				c := &client{sweeper: sw, seats: g, seat: i, f: &fakeSharer{}, out: &response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
 				b.handler.clients.open = map[uint64]*client{}
 				l.fails[c] = i%2 == 0 && failing>>(i/2)&1 == 1
 				g.clients = append(g.clients, seating{c, &fakeSharer{units: [][]byte{[]byte("x\n")}}})
