@@ -34,6 +34,25 @@ type Scratch struct {
 	// the batch again.
 	group *Group // nil: nobody may have it again
 	id    string // behind it
+
+	// The last sign of life, and what of: clients that are at the same place are given
+	// the same one.
+	sign []byte
+	of   signOf
+}
+
+type signOf struct {
+	encoder Encoder
+	kind    EventKind
+	id      string
+}
+
+// Sign returns the unit of a heartbeat or a position.
+func (s *Scratch) Sign(e Encoder, ev Event) []byte {
+	if of := (signOf{e, ev.Kind, ev.ID}); s.of != of {
+		s.sign, s.of = e.AppendEvent(nil, ev), of
+	}
+	return s.sign
 }
 
 // Restart empties the batch; its slices are used again.

@@ -193,12 +193,16 @@ func (g *Group) Level(number, generation uint64) (*Cursor, WalkState) {
 // Leave lets go of the group; nothing of it may be used afterwards.
 func (g *Group) Leave() { g.hub.leave(g) }
 
-// Cursor is one level client's moving place in its group. Its methods are for
-// one goroutine, but Head may be called by any.
+// Cursor is one level client's moving place in its group; the zero Cursor is of no
+// group. Its methods are for one goroutine, but Head may be called by any, only not
+// at the same time as Again.
 type Cursor struct {
 	group *Group
 	next  uint64 // how many of the group's entries, ever, are behind it; see Head
 }
+
+// Group returns the group that it is a place in, nil for the zero Cursor.
+func (c *Cursor) Group() *Group { return c.group }
 
 // Take appends to dst the entries that come next, until their bytes reach
 // maxBytes, and moves behind them. It stops before an open reset (see
@@ -248,10 +252,7 @@ func (c *Cursor) Again(s *Scratch) (id string, ok bool) {
 	if s.group != c.group || s.Batch.From != c.next {
 		return "", false
 	}
-	f := c.group.feed
-	f.mu.RLock() // as Take does: Head may be asked meanwhile
-	c.next = s.Batch.To
-	f.mu.RUnlock()
+	c.next = s.Batch.To // without the feed's lock, which would be asked for with every delivery
 	return s.id, true
 }
 

@@ -120,7 +120,7 @@ func (c *catchUp) resolve(ctx context.Context) error {
 	if f.group == nil {
 		for {
 			changed := hub.Changed()
-			streams, ready, err := hub.Resolve(f.sub, &f.demand)
+			streams, ready, err := hub.Resolve(*f.sub, &f.demand)
 			if err != nil {
 				return err
 			}

@@ -29,34 +29,41 @@ const (
 // at a time, except those of status.go: to close it while Next waits, end that
 // call's context first.
 type Follower struct {
+	// What every delivery to a level client reads and writes comes first, in one line
+	// of the processor's cache, as there are thousands of clients between two
+	// deliveries to one. What only the client's goroutine changes, it reads without mu.
+	mu     sync.Mutex    // guards cursor, at, streams, and which trip it is
+	cursor bridge.Cursor // of no group while away; the client's goroutine
+	at     string        // event id of the client's position, see ID; the client's goroutine
+	sent   string        // the last id that left in an event
+	spoke  time.Duration // when Next last returned units, or the follower was opened; since Replay.began
+
 	replay *Replay
-	sub    bridge.Subscription
-	group  *bridge.Group // nil until the catch-up has joined it
-	demand bridge.Demand // of the catch-up, until Close
+	sub    *bridge.Subscription
+	*trip                       // nil while level
+	group  *bridge.Group        // nil until the catch-up has joined it
+	demand bridge.Demand        // of the catch-up, until Close
+	traced *bridge.RequestTrace // nil: the request is not sampled
 
-	sent  string    // the last id that left in an event
-	fresh bool      // nothing was sent yet: connected comes first
-	told  bool      // caught-up was sent
-	spoke time.Time // when Next last returned units, or the follower was opened
+	scratch  *bridge.Scratch  // for Next; nil until it is needed
+	reserved int64            // of Replay.batches, by what Next last returned
+	streams  []*bridge.Stream // of the group, once it was joined; the catch-up's goroutine
 
-	request bridge.RequestTrace
+	fresh bool // nothing was sent yet: connected comes first
+	told  bool // caught-up was sent
+	fell  bool // it was level, and has to catch up
+}
 
-	scratch  *bridge.Scratch // for Next; nil until it is needed
-	fell     bool            // it was level, and has to catch up
-	reserved int64           // of Replay.batches, by what Next last returned
-
-	out     chan batch              // from the catch-up; nil while level
-	done    chan struct{}           // closed when the catch-up has ended; nil while level
-	end     result                  // read after done
-	stop    context.CancelCauseFunc // of the catch-up; nil while level
+// trip is what a follower holds only while it is away.
+type trip struct {
+	request bridge.RequestTrace // the zero one, if it is not sampled
+	out     chan batch          // from the catch-up
+	done    chan struct{}       // closed when the catch-up has ended
+	end     result              // read after done
+	stop    context.CancelCauseFunc
 	running sync.WaitGroup
 
-	// What only the client's goroutine changes, it reads without mu.
-	mu       sync.Mutex
-	at       string           // event id of the client's position, see ID; the client's goroutine
-	cursor   *bridge.Cursor   // level; nil while away; the client's goroutine
-	progress string           // event id of the catch-up's own position, when nothing is pending
-	streams  []*bridge.Stream // of the group, once it was joined; the catch-up's goroutine
+	progress string // event id of the catch-up's own position, when nothing is pending; guarded by Follower.mu
 }
 
 // batch is what the catch-up hands to Next.
@@ -78,20 +85,43 @@ type result struct {
 // away starts the catch-up from the position f.at.
 func (f *Follower) away() {
 	ctx, stop := context.WithCancelCause(context.Background())
-	f.stop = stop
-	f.out, f.done = make(chan batch), make(chan struct{})
+	t := &trip{stop: stop, out: make(chan batch), done: make(chan struct{}), progress: f.at}
+	if f.traced != nil {
+		t.request = *f.traced
+	}
 	f.mu.Lock()
-	f.cursor, f.progress = nil, f.at
+	f.cursor, f.trip = bridge.Cursor{}, t
 	f.mu.Unlock()
 	cu := &catchUp{f: f, fresh: f.fresh, from: f.at}
 	f.replay.catchUps.Add(1)
-	f.running.Go(func() {
-		defer close(f.done)
+	t.running.Go(func() {
+		defer close(t.done)
 		defer stop(nil)
 		defer f.replay.catchUps.Add(-1)
-		f.end = cu.run(ctx)
+		t.end = cu.run(ctx)
 	})
 }
+
+// arrive ends a trip that has led to the group. Where the client is at the very
+// position of the group, it shares its text, too.
+func (f *Follower) arrive() {
+	t := f.trip
+	t.running.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cursor, f.trip = *t.end.cursor, nil
+	if head, ok := f.cursor.Head(); ok {
+		if f.at == head {
+			f.at = head
+		}
+		if f.sent == head {
+			f.sent = head
+		}
+	}
+}
+
+// now is the time as of spoke.
+func (f *Follower) now() time.Duration { return time.Since(f.replay.began) }
 
 // Next returns the next units to write, waiting for them: events and, after
 // Subscription.Heartbeat of silence, a heartbeat or a position. It returns without
@@ -106,17 +136,18 @@ func (f *Follower) Next(ctx context.Context) (bridge.Batch, error) {
 	f.reserved = 0
 	b, err := f.next(ctx)
 	if len(b.Units) > 0 {
-		f.spoke = time.Now()
+		f.spoke = f.now()
 	}
 	return b, err
 }
 
 func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
-	silence := time.NewTimer(time.Until(f.spoke.Add(f.sub.Heartbeat)))
+	silence := time.NewTimer(f.spoke + f.sub.Heartbeat - f.now())
 	defer silence.Stop()
 	for {
-		var changed <-chan struct{}
-		if f.cursor != nil {
+		var changed, done <-chan struct{}
+		var out <-chan batch
+		if f.Group() != nil {
 			changed = f.group.Changed()
 			if f.scratch == nil {
 				f.scratch = new(bridge.Scratch)
@@ -132,29 +163,27 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 				f.away()
 				continue
 			}
+		} else {
+			out, done = f.out, f.done
 		}
 		select { // what there is comes before a sign of life
-		case b := <-f.out:
+		case b := <-out:
 			return f.give(b), nil
-		case <-f.done:
+		case <-done:
 			if f.end.err != nil {
 				return f.end.last, f.end.err
 			}
-			cursor := f.end.cursor
-			f.out, f.done, f.stop, f.end = nil, nil, nil, result{}
-			f.mu.Lock()
-			f.cursor = cursor
-			f.mu.Unlock()
+			f.arrive()
 			f.replay.handOvers.Add(1)
 			var level bridge.Batch // whoever writes may want to know
-			cursor.Mark(&level, cursor.Place())
+			f.cursor.Mark(&level, f.cursor.Place())
 			return level, nil
 		default:
 		}
 		select {
 		case <-changed:
-		case <-f.done:
-		case b := <-f.out:
+		case <-done:
+		case b := <-out:
 			return f.give(b), nil
 		case <-silence.C:
 			if f.scratch == nil {
@@ -250,8 +279,8 @@ func (f *Follower) heartbeat(s *bridge.Scratch) {
 		f.sent = f.at
 	}
 	s.Restart()
-	s.Batch.Units = append(s.Batch.Units, f.sub.Form.Encoder.AppendEvent(nil, ev))
-	if f.cursor != nil {
+	s.Batch.Units = append(s.Batch.Units, s.Sign(f.sub.Form.Encoder, ev))
+	if f.Group() != nil {
 		f.cursor.Mark(&s.Batch, f.cursor.Place())
 		s.Batch.ID = ev.ID
 	}
@@ -265,12 +294,12 @@ func (f *Follower) ID() string { return f.at }
 // Close lets go of everything the follower holds and waits for its goroutine.
 // Nothing but the methods of status.go may be called afterwards.
 func (f *Follower) Close() {
-	if f.stop != nil {
+	if f.trip != nil {
 		f.stop(context.Canceled)
+		f.running.Wait()
 	}
-	f.running.Wait()
 	f.mu.Lock()
-	f.cursor, f.progress = nil, f.at
+	f.cursor, f.trip = bridge.Cursor{}, nil
 	f.mu.Unlock()
 	if f.group != nil {
 		f.group.Leave()

@@ -355,7 +355,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 				r := newRig(t, Options{takeEvents: 1}, bridge.HubOptions{}, stream)
 				r.fill("j", 0, 3)
 				for pulls := range 5 {
-					c := r.replay.Open(t.Context(), bridge.Subscription{Start: all(), Control: true, Heartbeat: 15 * second, Form: bridge.Form{Encoder: simEncoder{}}})
+					c := r.replay.Open(t.Context(), &bridge.Subscription{Start: all(), Control: true, Heartbeat: 15 * second, Form: bridge.Form{Encoder: simEncoder{}}})
 					for range pulls {
 						ctx, stop := context.WithTimeout(t.Context(), second)
 						_, _ = c.Next(ctx) // as far as it comes

@@ -145,7 +145,7 @@ func TestMemoryStaysWithinItsBudget(t *testing.T) {
 				if i%2 > 0 {
 					sub.From = bridge.ID{{Stream: "s", Position: f.position(bridge.Offset(rnd.IntN(20000)))}}
 				}
-				open = append(open, r.Open(ctx, sub))
+				open = append(open, r.Open(ctx, &sub))
 			}
 			var worst, rings int64
 			next := func(f *Follower) {

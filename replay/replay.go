@@ -37,6 +37,7 @@ type Replay struct {
 	takeEvents int
 	log        *slog.Logger
 	metrics    *metrics
+	began      time.Time // from which followers count
 
 	handOvers, falls atomic.Uint64
 	catchUps         atomic.Int64 // under way
@@ -66,7 +67,7 @@ func New(hub *bridge.Hub, o Options) *Replay {
 		o.takeEvents = defaultTakeEvents
 	}
 	cache := newCache(o.CacheBytes, o.Reads, len(hub.Streams()), o.runOffsets)
-	r := &Replay{hub: hub, cache: cache, batches: newBudget(o.BatchBytes), takeEvents: o.takeEvents, log: o.Logger}
+	r := &Replay{hub: hub, cache: cache, batches: newBudget(o.BatchBytes), takeEvents: o.takeEvents, log: o.Logger, began: time.Now()}
 	r.metrics = newMetrics(o.Meter, r)
 	return r
 }
@@ -88,16 +89,16 @@ func (r *Replay) Stats() Stats {
 }
 
 // Open begins to follow. It returns at once: whatever has to be waited for,
-// [Follower.Next] waits for. The caller closes the follower. ctx only tells the
+// [Follower.Next] waits for. The caller closes the follower, which
+// shares sub with it. ctx only tells the
 // span of the client's request, if it has one.
-func (r *Replay) Open(ctx context.Context, sub bridge.Subscription) *Follower {
-	now := time.Now()
-	f := &Follower{
-		replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: now,
-		request: bridge.RequestTrace{Span: trace.SpanContextFromContext(ctx), Began: now},
-	}
+func (r *Replay) Open(ctx context.Context, sub *bridge.Subscription) *Follower {
+	f := &Follower{replay: r, sub: sub, at: sub.From.String(), fresh: true, spoke: time.Since(r.began)}
 	if sub.From == nil {
 		f.at = ""
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
+		f.traced = &bridge.RequestTrace{Span: span, Began: time.Now()}
 	}
 	f.away()
 	return f

@@ -134,7 +134,7 @@ func (r *rig) quiet(sub bridge.Subscription) *rigClient {
 }
 
 func (r *rig) open(sub bridge.Subscription) *rigClient {
-	c := &rigClient{t: r.t, Follower: r.replay.Open(r.t.Context(), sub)}
+	c := &rigClient{t: r.t, Follower: r.replay.Open(r.t.Context(), &sub)}
 	r.t.Cleanup(c.leave)
 	return c
 }

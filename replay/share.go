@@ -11,12 +11,7 @@ import (
 // for whoever may call Next, and instead of it.
 
 // Group returns the group whose bytes the client shares, nil while it is away.
-func (f *Follower) Group() *bridge.Group {
-	if f.cursor == nil {
-		return nil
-	}
-	return f.group
-}
+func (f *Follower) Group() *bridge.Group { return f.cursor.Group() }
 
 // Rest lets go of the room that Next has used.
 func (f *Follower) Rest() { f.scratch = nil }
@@ -27,18 +22,22 @@ func (f *Follower) Rest() { f.scratch = nil }
 // next time, of which the group has told. It returns false when the client is not
 // level any more; then Next has what comes.
 func (f *Follower) Poll(s *bridge.Scratch) bool {
-	if id, ok := f.cursor.Again(s); ok {
-		f.sent, f.spoke = id, s.Now
-		f.mu.Lock()
+	now := s.Now.Sub(f.replay.began)
+	f.mu.Lock()
+	id, again := f.cursor.Again(s)
+	if again {
 		f.at = id
-		f.mu.Unlock()
+	}
+	f.mu.Unlock()
+	if again {
+		f.sent, f.spoke = id, now
 		return true
 	}
 	if f.take(s); f.fell {
 		return false
 	}
 	if len(s.Batch.Units) > 0 {
-		f.spoke = s.Now
+		f.spoke = now
 	}
 	return true
 }
@@ -47,11 +46,12 @@ func (f *Follower) Poll(s *bridge.Scratch) bool {
 // been silent for as long as it may. It may be called as Poll may, when that has
 // found nothing.
 func (f *Follower) Beat(s *bridge.Scratch, early time.Duration) bool {
-	if s.Now.Add(early).Before(f.spoke.Add(f.sub.Heartbeat)) {
+	now := s.Now.Sub(f.replay.began)
+	if now+early < f.spoke+f.sub.Heartbeat {
 		return false
 	}
 	f.heartbeat(s)
-	f.spoke = s.Now
+	f.spoke = now
 	return true
 }
 

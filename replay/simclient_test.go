@@ -82,7 +82,7 @@ func (w *simWorld) connect(c *simClient, r *simReplica) {
 	k := &simConn{
 		replica: r, stop: stop, since: w.moves, first: true,
 		pull: make(chan struct{}), results: make(chan simResult, 1), ended: make(chan struct{}),
-		follower: r.replay.Open(ctx, bridge.Subscription{
+		follower: r.replay.Open(ctx, &bridge.Subscription{
 			Names: c.names, Filter: c.filter, Form: bridge.Form{Encoder: simEncoder{}}, Control: true, From: from,
 			Start: &c.start, OnReset: c.reset, Heartbeat: 15 * time.Second,
 		}),

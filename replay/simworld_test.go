@@ -659,7 +659,7 @@ func (w *simWorld) settle() {
 			id := c.id
 			for i := 0; i < 20 && w.failure == "" && w.pump(c); i++ {
 			}
-			busy = busy || c.id != id || c.conn.follower.cursor == nil
+			busy = busy || c.id != id || c.conn.follower.Group() == nil
 		}
 		if quiet++; busy {
 			quiet = 0
@@ -685,7 +685,7 @@ func (w *simWorld) settle() {
 // unsettled says who does not become level.
 func (w *simWorld) unsettled() {
 	for _, c := range w.clients {
-		if f := c.conn.follower; f.cursor == nil {
+		if f := c.conn.follower; f.Group() == nil {
 			head := "none"
 			if f.group != nil {
 				head = f.group.Head().Head.String()

@@ -7,7 +7,7 @@ import "github.com/ssebridge/ssebridge/bridge"
 func (f *Follower) Status() bridge.FollowerStatus {
 	f.mu.Lock()
 	st, streams := bridge.FollowerStatus{State: "level", ID: f.position()}, f.streams
-	if f.cursor == nil {
+	if f.cursor.Group() == nil {
 		st.State = "catching-up"
 	}
 	f.mu.Unlock()
@@ -36,11 +36,13 @@ func (f *Follower) Streams() []string {
 // group the feed's vector, and while it is away what its catch-up has come to. The
 // caller holds mu.
 func (f *Follower) position() string {
-	if f.cursor == nil {
+	if f.trip != nil {
 		return f.progress
 	}
-	if id, ok := f.cursor.Head(); ok {
-		return id
+	if f.cursor.Group() != nil {
+		if id, ok := f.cursor.Head(); ok {
+			return id
+		}
 	}
 	return f.at
 }

@@ -54,7 +54,7 @@ func TestResumeIsTracedBelowItsRequest(t *testing.T) {
 		r.fill("j", 0, 3)
 		sub := bridge.Subscription{Start: all(), Heartbeat: 15 * time.Second, Control: true}
 		sub.Form.Encoder = simEncoder{}
-		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), sub)}
+		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), &sub)}
 		t.Cleanup(c.leave)
 		c.until("caught-up")
 		c.expect(second)
@@ -80,7 +80,7 @@ func TestLaterCatchUpsAreLinkedToTheRequest(t *testing.T) {
 		r := newRig(t, Options{}, bridge.HubOptions{RingBytes: 600}, stream)
 		sub := bridge.Subscription{Heartbeat: 15 * time.Second, Control: true}
 		sub.Form.Encoder = simEncoder{}
-		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), sub)}
+		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), &sub)}
 		t.Cleanup(c.leave)
 		c.until("caught-up")
 		c.expect(second)
@@ -109,7 +109,7 @@ func TestUnsampledRequestsAreNotTraced(t *testing.T) {
 		recorder.Reset()
 		sub := bridge.Subscription{Start: all(), Heartbeat: 15 * time.Second, Control: true}
 		sub.Form.Encoder = simEncoder{}
-		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request.WithTraceFlags(0)), sub)}
+		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request.WithTraceFlags(0)), &sub)}
 		t.Cleanup(c.leave)
 		c.until("caught-up")
 		c.expect(second)
@@ -138,7 +138,7 @@ func TestOutageMakesFewSpans(t *testing.T) {
 		r := newRig(t, Options{}, bridge.HubOptions{}, stream)
 		sub := bridge.Subscription{Heartbeat: 15 * time.Second, Control: true}
 		sub.Form.Encoder = simEncoder{}
-		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), sub)}
+		c := &rigClient{t: t, Follower: r.replay.Open(trace.ContextWithSpanContext(t.Context(), request), &sub)}
 		t.Cleanup(c.leave)
 		if _, err := c.read(time.Hour); err != nil {
 			t.Fatal(err)

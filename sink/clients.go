@@ -32,27 +32,27 @@ var errForced = errors.New("drain was given up")
 // client is one connection that is being served. Whoever serves it, a goroutine or
 // a shard, has it alone but for what says otherwise.
 type client struct {
+	out response // first, as a delivery begins with its counters
+
 	number uint64 // in the order in which they came
-	since  time.Time
 	who    peer
-	sub    bridge.Subscription
-	out    *response
+	sub    *bridge.Subscription
 	f      Follower // nil until it is opened
 
 	stopping
-	age      *time.Timer // ends it; nil: never
-	closing  atomic.Bool // it is told, or will be at the next event boundary
-	follower atomic.Pointer[Reporter]
+	age     *time.Timer // ends it; nil: never
+	opened  atomic.Bool // f is there for anybody
+	closing atomic.Bool // it is told, or will be at the next event boundary
+	watched bool        // its line tells when the connection ends
 
 	// Of a connection that was taken over.
 	sweeper *sweeper // nil: it was not
 	socket  syscall.RawConn
 	shard   atomic.Pointer[shard] // in which it may sit; anybody reads it
-	watched bool                  // its line tells when the connection ends
 	seats   *seats                // nil: it does not sit
 	seat    int                   // index in seats
 	key     uint64                // by which its line knows it
-	late    bridge.Batch          // whose rest is still to be written
+	late    *bridge.Batch         // whose rest is still to be written; nil: none
 }
 
 // close ends the client with a reason.
@@ -90,7 +90,7 @@ func (cs *clients) enter(c *client, now time.Time) (refused closing) {
 		cs.open = map[uint64]*client{}
 	}
 	cs.last++
-	c.number, c.since = cs.last, now
+	c.number = cs.last
 	cs.open[c.number] = c
 	return ""
 }

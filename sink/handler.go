@@ -35,9 +35,9 @@ type Follower interface {
 	Close()
 }
 
-// An Opener begins to follow a subscription. It returns soon, as Next does the
-// waiting. The caller closes the follower. ctx carries the span of the request.
-type Opener func(ctx context.Context, sub bridge.Subscription) (Follower, error)
+// An Opener begins to follow a subscription, which both share from then on. It
+// returns soon, as Next does the waiting. The caller closes the follower. ctx carries the span of the request.
+type Opener func(ctx context.Context, sub *bridge.Subscription) (Follower, error)
 
 // Defaults of [Options].
 const (
@@ -215,19 +215,19 @@ func (h *Handler) answerGet(w http.ResponseWriter, r *http.Request, stream strin
 		h.refuse(w, trace.SpanFromContext(r.Context()), problemOf(err))
 		return
 	}
-	out := &response{
+	c := &client{who: peerOf(r), sub: &sub, out: response{
 		w: w, control: http.NewResponseController(w), timeout: h.opt.WriteTimeout, shared: r.ProtoMajor > 1,
 		metrics: h.metrics, request: trace.SpanFromContext(r.Context()), since: time.Now(),
-	}
+	}}
 	if coding := h.coding(r); coding != identity {
-		out.body = &body{coding: coding, control: sub.Control, all: h.squeeze}
+		c.out.body = &body{coding: coding, control: sub.Control, all: h.squeeze}
 	}
 	if r.Method == http.MethodHead {
-		out.begin()
-		endRequest(out.request, http.StatusOK)
+		c.out.begin()
+		endRequest(c.out.request, http.StatusOK)
 		return
 	}
-	h.serve(out, r, sub)
+	h.serve(c, r)
 }
 
 // coding returns the content coding for the stream that a request asks for.
@@ -261,39 +261,36 @@ func (h *Handler) setHeaders(header http.Header, r *http.Request) {
 //	    │            │ ▼ level, over a connection that was taken over
 //	    │          seated: a shard writes, and this returns
 //	    └──► closing at once: overload, drain
-func (h *Handler) serve(out *response, r *http.Request, sub bridge.Subscription) {
-	c := &client{who: peerOf(r), sub: sub, out: out}
+func (h *Handler) serve(c *client, r *http.Request) {
 	// Until the connection is taken over, net/http tells that the client has gone.
 	unhook := context.AfterFunc(r.Context(), func() { c.stop(errClientGone) })
-	if refused := h.clients.enter(c, time.Now()); refused != "" {
+	if refused := h.clients.enter(c, c.out.since); refused != "" {
 		if r.ProtoMajor == 1 && refused == closingDrain {
-			out.w.Header().Set("Connection", "close")
+			c.out.w.Header().Set("Connection", "close")
 		}
 		h.metrics.refuse(string(refused), 1)
 		h.log.Debug("client refused", "address", c.who.address, "reason", string(refused))
-		h.sayClosing(out, sub, idText(sub.From), refused)
-		out.finish(true)
+		h.sayClosing(&c.out, c.sub, idText(c.sub.From), refused)
+		c.out.finish(true)
 		unhook()
 		return
 	}
 	// Not below the request's context, which would be kept for as long.
-	ctx := trace.ContextWithSpanContext(context.Background(), out.request.SpanContext())
+	ctx := trace.ContextWithSpanContext(context.Background(), c.out.request.SpanContext())
 	h.metrics.opened.Add(ctx, 1)
 	h.logConnected(c)
 	if s := h.sweeper.Load(); s != nil && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.TLS == nil {
-		out.take = func() bool { return h.takeOver(c, s, unhook) }
+		c.out.take = func() bool { return h.takeOver(c, s, unhook) }
 	}
 	if h.opt.MaxAge > 0 {
 		c.age = time.AfterFunc(h.jitter(h.opt.MaxAge, 0.1), func() { c.close(closingMaxAge) })
 	}
-	f, err := h.opt.Open(ctx, sub)
+	f, err := h.opt.Open(ctx, c.sub)
 	if err != nil {
 		h.end(c, err)
 	} else {
 		c.f = f
-		if told, ok := f.(Reporter); ok {
-			c.follower.Store(&told)
-		}
+		c.opened.Store(true)
 		h.run(c)
 	}
 	unhook()
@@ -325,7 +322,7 @@ func (h *Handler) run(c *client) {
 	if f, ok := c.f.(sharer); ok {
 		seat = func() bool { return h.seat(c, f) }
 	}
-	if err := follow(c.begin(), c.f, c.out, seat); !errors.Is(err, errTaken) {
+	if err := follow(c.begin(), c.f, &c.out, seat); !errors.Is(err, errTaken) {
 		h.end(c, err)
 	}
 }
@@ -338,7 +335,7 @@ func (h *Handler) seat(c *client, f sharer) bool {
 	}
 	f.Rest()
 	c.rest()
-	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f}) })
+	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f, c.socket}) })
 	return true
 }
 
@@ -350,12 +347,12 @@ func (h *Handler) end(c *client, err error) {
 		id = c.f.ID()
 	}
 	reason := leftBecause(err)
-	whole := h.finish(c.out, c.sub, id, err)
+	whole := h.finish(&c.out, c.sub, id, err)
 	if c.watched {
 		c.shard.Load().line.unwatch(c)
 	}
 	h.metrics.leave(reason, 1)
-	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.since), c.out.events.Load(), c.out.bytes.Load())
+	h.traceClose(c.out.request.SpanContext(), reason, time.Since(c.out.since), c.out.events.Load(), c.out.bytes.Load())
 	h.logLeft(c, reason, err)
 	if c.age != nil {
 		c.age.Stop()
@@ -376,7 +373,7 @@ func (h *Handler) end(c *client, err error) {
 
 // finish says to a client what its reason asks for. It returns whether the
 // response is whole so far.
-func (h *Handler) finish(out *response, sub bridge.Subscription, id string, err error) (whole bool) {
+func (h *Handler) finish(out *response, sub *bridge.Subscription, id string, err error) (whole bool) {
 	if errors.Is(err, errClientGone) || errors.Is(err, errForced) {
 		return false
 	}
@@ -401,7 +398,7 @@ func (h *Handler) finish(out *response, sub bridge.Subscription, id string, err 
 
 // sayClosing tells a client why its response ends and when to come back, and
 // which id to come back with.
-func (h *Handler) sayClosing(out *response, sub bridge.Subscription, id string, reason closing) (whole bool) {
+func (h *Handler) sayClosing(out *response, sub *bridge.Subscription, id string, reason closing) (whole bool) {
 	retry := h.opt.Retry
 	if reason == closingOverload {
 		retry *= 2 // there is more than enough to do

@@ -86,8 +86,8 @@ func start(t *testing.T, o Options) *bench {
 	t.Helper()
 	b := &bench{t: t, listener: newPipeListener(), opened: make(chan *script, 1), ended: make(chan struct{})}
 	if o.Open == nil {
-		o.Open = func(ctx context.Context, sub bridge.Subscription) (Follower, error) {
-			s := &script{sub: sub, request: trace.SpanContextFromContext(ctx), steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
+		o.Open = func(ctx context.Context, sub *bridge.Subscription) (Follower, error) {
+			s := &script{sub: *sub, request: trace.SpanContextFromContext(ctx), steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
 			b.opened <- s
 			return s, nil
 		}

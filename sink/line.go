@@ -11,7 +11,7 @@ import (
 type line interface {
 	// try writes as much as the socket takes at once. Less than p is no error. It is
 	// for the shard's goroutine.
-	try(c *client, p []byte) (n int, err error)
+	try(s seating, p []byte) (n int, err error)
 	// watch begins to look after a client's connection, whoever serves it, until
 	// unwatch. It returns false for one that has ended, or that cannot be watched.
 	watch(c *client) bool
@@ -31,7 +31,7 @@ type plainLine struct {
 	gone    func(*client)
 }
 
-func (l *plainLine) try(*client, []byte) (int, error) { return 0, nil }
+func (l *plainLine) try(seating, []byte) (int, error) { return 0, nil }
 
 func (l *plainLine) watch(c *client) bool {
 	l.mu.Lock()

@@ -72,9 +72,9 @@ func newEpollLine() (line, error) {
 
 // try implements [line]. It holds the socket open, as Control does, and not what
 // keeps writers apart: a client has one at a time.
-func (l *epollLine) try(c *client, p []byte) (int, error) {
+func (l *epollLine) try(s seating, p []byte) (int, error) {
 	l.p = p
-	err := c.socket.Control(l.send)
+	err := s.socket.Control(l.send)
 	l.p = nil
 	switch {
 	case err != nil:

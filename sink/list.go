@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sink/internal/problem"
@@ -28,11 +29,16 @@ const (
 
 // peer is who sent a request, in the client's words but for the address.
 type peer struct {
-	address, protocol, userAgent, path string
+	address string
+	agent   unique.Handle[agent] // most clients are like others
 }
 
+type agent struct{ protocol, userAgent, path string }
+
 func peerOf(r *http.Request) peer {
-	return peer{r.RemoteAddr, r.Proto, problem.Shorten(r.UserAgent(), maxUserAgentBytes), problem.Shorten(r.URL.Path, maxPathBytes)}
+	return peer{r.RemoteAddr, unique.Make(agent{
+		r.Proto, problem.Shorten(r.UserAgent(), maxUserAgentBytes), problem.Shorten(r.URL.Path, maxPathBytes),
+	})}
 }
 
 // ClientInfo tells an operator about one client.
@@ -99,20 +105,31 @@ func (h *Handler) Disconnect(number uint64) bool {
 
 // streams returns the names of the streams that the client follows.
 func (c *client) streams() []string {
-	if f := c.follower.Load(); f != nil {
-		return (*f).Streams()
+	if f := c.reporter(); f != nil {
+		return f.Streams()
 	}
 	return nil
 }
 
+// reporter returns the client's follower, nil if it does not report, or is not open
+// yet.
+func (c *client) reporter() Reporter {
+	if !c.opened.Load() {
+		return nil
+	}
+	r, _ := c.f.(Reporter)
+	return r
+}
+
 func (c *client) info() ClientInfo {
+	agent := c.who.agent.Value()
 	info := ClientInfo{
-		Number: c.number, Address: c.who.address, Since: c.since, State: "entering", Streams: c.streams(), Subjects: c.sub.Filter.Patterns(),
-		Format: c.sub.Form.Format, Protocol: c.who.protocol, UserAgent: c.who.userAgent,
+		Number: c.number, Address: c.who.address, Since: c.out.since, State: "entering", Streams: c.streams(), Subjects: c.sub.Filter.Patterns(),
+		Format: c.sub.Form.Format, Protocol: agent.protocol, UserAgent: agent.userAgent,
 		Position: idText(c.sub.From), Events: c.out.events.Load(), Bytes: c.out.bytes.Load(),
 	}
-	if f := c.follower.Load(); f != nil {
-		st := (*f).Status()
+	if f := c.reporter(); f != nil {
+		st := f.Status()
 		info.State, info.Position, info.Lag, info.LagKnown = st.State, st.ID, st.Lag, st.LagKnown
 	}
 	if c.closing.Load() {

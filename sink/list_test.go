@@ -27,8 +27,8 @@ func (r *reporting) Streams() []string { return r.streams }
 func startReporting(t *testing.T, o Options) *bench {
 	t.Helper()
 	opened := make(chan *script, 1)
-	o.Open = func(_ context.Context, sub bridge.Subscription) (Follower, error) {
-		s := &script{sub: sub, steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
+	o.Open = func(_ context.Context, sub *bridge.Subscription) (Follower, error) {
+		s := &script{sub: *sub, steps: make(chan step), closed: make(chan struct{}), id: idText(sub.From)}
 		opened <- s
 		return &reporting{s, sub.Names}, nil
 	}

@@ -11,13 +11,13 @@ import (
 // logConnected tells that a client came. Nothing of its query is told: that may
 // hold a token.
 func (h *Handler) logConnected(c *client) {
-	h.log.Debug("client connected", "client", c.number, "address", c.who.address, "path", c.who.path, "protocol", c.who.protocol)
+	h.log.Debug("client connected", "client", c.number, "address", c.who.address, "path", c.who.agent.Value().path, "protocol", c.who.agent.Value().protocol)
 }
 
 // logLeft tells that a client left, and what it got.
 func (h *Handler) logLeft(c *client, reason string, err error) {
-	h.log.Debug("client left", "client", c.number, "address", c.who.address, "path", c.who.path, "reason", reason,
-		"error", err, "duration", time.Since(c.since).String(), "events", c.out.events.Load(), "bytes", c.out.bytes.Load())
+	h.log.Debug("client left", "client", c.number, "address", c.who.address, "path", c.who.agent.Value().path, "reason", reason,
+		"error", err, "duration", time.Since(c.out.since).String(), "events", c.out.events.Load(), "bytes", c.out.bytes.Load())
 }
 
 // queries are the query strings in a text, with what begins them.

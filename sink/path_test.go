@@ -33,7 +33,7 @@ func replica(t *testing.T, broker *sourcetest.Broker, o Options) *bench {
 		stop()
 		<-done
 	})
-	o.Open = func(ctx context.Context, sub bridge.Subscription) (Follower, error) { return r.Open(ctx, sub), nil }
+	o.Open = func(ctx context.Context, sub *bridge.Subscription) (Follower, error) { return r.Open(ctx, sub), nil }
 	return start(t, o)
 }
 

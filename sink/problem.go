@@ -95,7 +95,7 @@ func problemOf(err error) *problem.Problem {
 
 // noStreamDetail says what was looked for where no stream can match: the
 // patterns in their normal form, and the streams that were named.
-func noStreamDetail(sub bridge.Subscription) string {
+func noStreamDetail(sub *bridge.Subscription) string {
 	detail := "no stream"
 	if len(sub.Names) > 0 {
 		detail = "none of the streams " + strings.Join(sub.Names, ", ")

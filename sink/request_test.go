@@ -23,8 +23,8 @@ func ask(t *testing.T, o Options, r *http.Request) (*httptest.ResponseRecorder, 
 	t.Helper()
 	var opened *bridge.Subscription
 	o.Streams = []string{"orders", "prices"}
-	o.Open = func(_ context.Context, sub bridge.Subscription) (Follower, error) {
-		opened = &sub
+	o.Open = func(_ context.Context, sub *bridge.Subscription) (Follower, error) {
+		opened = sub
 		f := &script{steps: make(chan step, 1), closed: make(chan struct{})}
 		f.steps <- step{blocks: "event: connected\ndata: {}\n\n", err: bridge.ErrNoStream}
 		return f, nil
@@ -222,7 +222,7 @@ func TestNoStreamNamesWhatWasLookedFor(t *testing.T) {
 	} {
 		var p problem.Problem
 		w := httptest.NewRecorder()
-		h := NewHandler(Options{Streams: []string{"orders", "prices"}, Open: func(context.Context, bridge.Subscription) (Follower, error) {
+		h := NewHandler(Options{Streams: []string{"orders", "prices"}, Open: func(context.Context, *bridge.Subscription) (Follower, error) {
 			return nil, bridge.ErrNoStream
 		}})
 		h.ServeHTTP(w, get(t, target))
@@ -235,7 +235,7 @@ func TestNoStreamNamesWhatWasLookedFor(t *testing.T) {
 		long.Names = append(long.Names, fmt.Sprint(i))
 	}
 	long.Filter = bridge.NewFilter(bridge.Pattern(strings.Repeat("x", 1000)), "<\u2028")
-	if p := newProblem(codeNoStream, "", noStreamDetail(long)); len(p.Detail) > problem.MaxDetailBytes+len("…") {
+	if p := newProblem(codeNoStream, "", noStreamDetail(&long)); len(p.Detail) > problem.MaxDetailBytes+len("…") {
 		t.Errorf("%d bytes of detail", len(p.Detail))
 	}
 }

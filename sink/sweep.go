@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -143,8 +144,9 @@ func (s *sweeper) shardFor() *shard {
 
 // seating is a client that wants a seat.
 type seating struct {
-	c *client
-	f sharer
+	c      *client
+	f      sharer
+	socket syscall.RawConn // of c: what each sweep needs lies together
 }
 
 // shard has many clients, and one goroutine.
@@ -348,18 +350,18 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 		s.f.Told(id)
 	}
 	frame := sh.frames.of(&p)
-	n, err := sh.line.try(c, frame)
+	n, err := sh.line.try(s, frame)
 	switch {
 	case err != nil:
 		sh.unseat(c)
 		c.stop(errClientGone)
 		sh.giveBack(c, nil, 0)
 	case n < len(frame):
-		late := *b // its slices are the scratch's
+		late := *b // the slices of b are the scratch's
 		late.Units, late.Traces = slices.Clone(b.Units), slices.Clone(b.Traces)
 		p.blocks = slices.Clone(p.blocks)
 		sh.unseat(c)
-		c.late = late
+		c.late = &late
 		sh.giveBack(c, &p, n)
 	default:
 		if sh.frames.bytes >= largeBatch || sizeOf(b.Units) >= largeBatch {
@@ -386,8 +388,8 @@ func (sh *shard) giveBack(c *client, rest *payload, skip int) {
 				return
 			}
 			late := c.late
-			c.late = bridge.Batch{}
-			c.out.delivered(late, began)
+			c.late = nil
+			c.out.delivered(*late, began)
 		}
 		h.run(c)
 	}()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -46,7 +48,7 @@ func newBrokerRig(t *testing.T, o Options, ring int64, taken bool) *socketRig {
 	hub := bridge.NewHub([]*bridge.Stream{stream}, bridge.HubOptions{RingBytes: ring})
 	r.replay = replay.New(hub, replay.Options{})
 	o.Streams = []string{"orders"}
-	o.Open = func(ctx context.Context, sub bridge.Subscription) (Follower, error) {
+	o.Open = func(ctx context.Context, sub *bridge.Subscription) (Follower, error) {
 		return r.replay.Open(ctx, sub), nil
 	}
 	r.handler = NewHandler(o)
@@ -315,7 +317,8 @@ type fakeLine struct {
 	fails map[*client]bool
 }
 
-func (l *fakeLine) try(c *client, p []byte) (int, error) {
+func (l *fakeLine) try(s seating, p []byte) (int, error) {
+	c := s.c
 	if l.fails[c] {
 		return 0, net.ErrClosed
 	}
@@ -338,10 +341,10 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 			for i := range n {
 				near, far := net.Pipe()
 				_ = far.Close()
-				c := &client{sweeper: sw, seats: g, seat: i, f: &fakeSharer{}, out: &response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
+				c := &client{who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: sw, sub: new(bridge.Subscription), seats: g, seat: i, f: &fakeSharer{}, out: response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
 				b.handler.clients.open = map[uint64]*client{}
 				l.fails[c] = i%2 == 0 && failing>>(i/2)&1 == 1
-				g.clients = append(g.clients, seating{c, &fakeSharer{units: [][]byte{[]byte("x\n")}}})
+				g.clients = append(g.clients, seating{c: c, f: &fakeSharer{units: [][]byte{[]byte("x\n")}}})
 				all = append(all, c)
 			}
 			g.first = failing % n

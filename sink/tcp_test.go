@@ -18,7 +18,7 @@ func TestOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &script{steps: make(chan step, 1), closed: make(chan struct{})}
-	h := NewHandler(Options{Open: func(context.Context, bridge.Subscription) (Follower, error) { return f, nil }})
+	h := NewHandler(Options{Open: func(context.Context, *bridge.Subscription) (Follower, error) { return f, nil }})
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- NewServer(h, ServerOptions{}).Run(ctx, ln) }()

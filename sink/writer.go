@@ -84,6 +84,9 @@ func countEvents(units [][]byte) (n uint64) {
 // a connection that was taken over. All methods but abort are for whoever serves
 // the client; the counters may be read by anybody.
 type response struct {
+	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
+	metrics       *metrics      // of all responses
+
 	w       http.ResponseWriter // nil once the connection is taken over
 	take    func() bool         // whether it may be, asked when the response begins; nil: it may not
 	head    []byte              // of such a connection, until it has been written
@@ -92,10 +95,8 @@ type response struct {
 	body    *body // its content coding; nil: none
 	begun   bool  // the head is written, though it may not have left
 
-	bytes, events atomic.Uint64 // written: bytes of blocks, and blocks that are no heartbeats
-	metrics       *metrics      // of all responses
-	request       trace.Span    // of the request; it ends when the head has left, and then only has its context
-	since         time.Time     // when the request came
+	request trace.Span // of the request; it ends when the head has left, and then only has its context
+	since   time.Time  // when the request came
 
 	mu      sync.Mutex
 	control *http.ResponseController // whose deadlines mu guards; nil once the connection is taken over

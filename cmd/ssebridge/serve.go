@@ -120,7 +120,7 @@ func (s *service) sinkOptions() sink.Options {
 		formats[stream.Mapping.Name] = stream.Format
 	}
 	return sink.Options{
-		Open: func(ctx context.Context, sub bridge.Subscription) (sink.Follower, error) {
+		Open: func(ctx context.Context, sub *bridge.Subscription) (sink.Follower, error) {
 			return s.replay.Open(ctx, sub), nil
 		},
 		Path:                 string(p.HTTPPath),

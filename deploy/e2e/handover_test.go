@@ -68,7 +68,7 @@ func startReplica(t *testing.T, natsURL, instance string) *replica {
 	r.replay = replay.New(r.hub, replay.Options{})
 	handler := sink.NewHandler(sink.Options{
 		Streams: []string{"s"},
-		Open: func(ctx context.Context, sub bridge.Subscription) (sink.Follower, error) {
+		Open: func(ctx context.Context, sub *bridge.Subscription) (sink.Follower, error) {
 			return r.replay.Open(ctx, sub), nil
 		},
 	})
@@ -240,7 +240,7 @@ func (c *loadClient) open(ctx context.Context, id, start string) (visit, error) 
 	if start == "all" {
 		sub.Start = &bridge.Start{Kind: bridge.StartAll}
 	}
-	return &directVisit{follower: r.replay.Open(ctx, sub)}, nil
+	return &directVisit{follower: r.replay.Open(ctx, &sub)}, nil
 }
 
 // visit reads for a while, or to the end. Most clients leave soon after they

@@ -208,7 +208,7 @@ func served(t *testing.T) (o Options, connect func(query string) (id string)) {
 	waits := make(chan struct{})
 	events := sink.NewHandler(sink.Options{
 		Streams: []string{"orders", "prices"}, StreamFormats: map[string]string{"prices": "base64"},
-		Open: func(context.Context, bridge.Subscription) (sink.Follower, error) { return &idle{waits: waits}, nil },
+		Open: func(context.Context, *bridge.Subscription) (sink.Follower, error) { return &idle{waits: waits}, nil },
 	})
 	o.Clients = events
 	o.Probes = sink.NewProbes(sink.ProbeOptions{Draining: events.Draining})
