@@ -25,6 +25,12 @@
 // Elsewhere the goroutine of net/http stays (writer.go). How a shard reaches
 // sockets is in line_linux.go; line.go has its plain twin.
 //
+// # Content codings
+//
+// A response in gzip or zstd is made of what its client is told alone, which is
+// only stored, and of what its group is told, which is compressed once for all
+// (compress.go). Each client's part in that is in its body (coding.go).
+//
 // # Requests
 //
 // Options.Path serves all streams, Path/name one. Parameters are subject and
