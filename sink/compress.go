@@ -202,6 +202,15 @@ type block struct {
 	after    sum
 }
 
+// newer returns the id of the newest sign of life behind the last event, when those
+// before the block have come to id.
+func (b *block) newer(id string) string {
+	if b.id != "" || b.from < b.to {
+		return b.id
+	}
+	return id
+}
+
 func (z *compressor) set(h *history) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -264,7 +273,8 @@ func (s *share) leave() (text sum) {
 
 // next puts a batch as its clients' compressor has it into p, and takes the client
 // behind it. It returns false if it has to be told to this client alone. id is that
-// of a sign of life, which may be one that another client was given.
+// of the sign of life which ends it, which may be one that another client was given;
+// empty: it has none, or the batch's last event has a newer one.
 func (b *body) next(batch *bridge.Batch, now time.Time, p *payload) (id string, ok bool) {
 	z := b.share.z
 	if z == nil || z.key.group != batch.Group || b.coding == Gzip && !b.begun || !z.lock(now) {
@@ -318,7 +328,11 @@ func (z *compressor) lock(now time.Time) bool {
 // is time for one.
 func (z *compressor) join(s *share, batch *bridge.Batch, now time.Time) {
 	for i := len(z.blocks) - 1; i >= 0; i-- {
-		if b := &z.blocks[i]; b.first && b.from == batch.From {
+		b := &z.blocks[i]
+		if b.from == batch.From && b.id != "" {
+			break // it may have come with a newer position than that
+		}
+		if b.first && b.from == batch.From {
 			z.let(s, z.base+uint64(i), b.before)
 			return
 		}
@@ -359,13 +373,15 @@ func (z *compressor) follow(b *body, batch *bridge.Batch, now time.Time, p *payl
 		if k.from != at || k.to > batch.To {
 			return "", false
 		}
-		at = k.to
+		at, id = k.to, k.newer(id)
 	}
-	// A sign of life may be one that another client was given.
-	if at < batch.To || batch.From == batch.To && end == begin {
+	// A sign of life may be one that another client was given, but a position must not
+	// become one without.
+	if at < batch.To || batch.From == batch.To && (end == begin || batch.ID != "" && id == "") {
 		if end < len(z.blocks) || at != z.at || !z.compress(batch, int(at-batch.From), now) {
 			return "", false
 		}
+		id = z.blocks[end].newer(id)
 		end++
 	}
 	var blocks [][]byte
@@ -376,9 +392,6 @@ func (z *compressor) follow(b *body, batch *bridge.Batch, now time.Time, p *payl
 		}
 		blocks = append(blocks, k.coded)
 		b.begun, s.to = true, k.after
-		if k.id != "" {
-			id = k.id
-		}
 	}
 	s.next = z.base + uint64(end)
 	for len(z.blocks) > 1 && (len(z.blocks) > keptBlocks || z.bytes > keptBytes) {

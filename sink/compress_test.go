@@ -10,8 +10,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +22,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sink/ssetest"
@@ -135,6 +139,7 @@ type member struct {
 	content []byte
 	want    []byte
 	shared  int // bytes of want that were not compressed for it alone
+	sent    int // the newest event id that it was told, as its follower knows it
 }
 
 func (m *member) told(p *payload, text []byte) {
@@ -148,7 +153,8 @@ func (m *member) told(p *payload, text []byte) {
 
 // Clients come and go, are at different places of their groups, are told things
 // alone, are given more or less at once, and there is memory for one compressor now
-// and then: each one reads exactly its own text.
+// and then: each one reads exactly its own text. Its ids never go back, and the last
+// one is the one that it is thought to have.
 func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 	var shared, all, ended int
 	for seed := range uint64(40) {
@@ -157,13 +163,17 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 		cs := newCompressors([]Coding{Gzip, Zstd}, zstdBytes+[]int64{0, gzipBytes, gzipBytes + zstdBytes, 10 * gzipBytes}[seed%4])
 		groups := []*bridge.Group{new(bridge.Group), new(bridge.Group)}
 		logs := make([][][]byte, len(groups))
+		ids := make([][]int, len(groups)) // of the events
+		head := 0                         // the event id behind all that there is, whomever it is for
 		var members []*member
 		come := func() {
 			m := &member{group: random.IntN(len(groups))}
 			m.out.body = &body{coding: []Coding{Gzip, Zstd}[random.IntN(2)], all: cs, control: random.IntN(8) > 0}
 			m.place = uint64(len(logs[m.group]))
-			p := m.out.body.alone([][]byte{[]byte("event: connected\n\n")})
-			m.told(&p, []byte("event: connected\n\n"))
+			connected := fmt.Appendf(nil, "event: connected\ndata: {}\nid: %d\n\n", head)
+			p := m.out.body.alone([][]byte{connected})
+			m.told(&p, connected)
+			m.sent = head
 			m.out.enter(groups[m.group])
 			members = append(members, m)
 		}
@@ -171,6 +181,17 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 			m := members[i]
 			members = append(members[:i], members[i+1:]...)
 			got, err := decode(m.out.body.coding, m.out.body.appendEnd(m.content))
+			last := 0
+			for _, id := range idLines.FindAllSubmatch(got, -1) {
+				n, _ := strconv.Atoi(string(id[1]))
+				if n < last {
+					t.Fatalf("seed %d: %s: id %d comes after %d", seed, m.out.body.coding, n, last)
+				}
+				last = n
+			}
+			if last != m.sent {
+				t.Fatalf("seed %d: %s: the last id is %d, and the bridge takes it for %d", seed, m.out.body.coding, last, m.sent)
+			}
 			if got = signsOfLife.ReplaceAll(got, nil); err != nil || !bytes.Equal(got, m.want) {
 				t.Fatalf("seed %d: %s: read %d bytes, want %d, %v", seed, m.out.body.coding, len(got), len(m.want), err)
 			}
@@ -182,6 +203,7 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 		}
 		for step := range 300 {
 			now = now.Add(time.Duration(random.IntN(1000)) * time.Millisecond)
+			head += random.IntN(2) // others are shown something
 			switch random.IntN(30) {
 			case 0:
 				come()
@@ -191,10 +213,13 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 				}
 			case 2: // it is told something of its own, or falls and comes back further on
 				m := members[random.IntN(len(members))]
-				text := fmt.Appendf(nil, "event: closing\ndata: %d\n\n", step)
+				m.place = max(m.place, uint64(len(logs[m.group])-min(len(logs[m.group]), random.IntN(10))))
+				if m.place > 0 {
+					m.sent = max(m.sent, ids[m.group][m.place-1])
+				}
+				text := fmt.Appendf(nil, "event: gap\ndata: %d\nid: %d\n\n", step, m.sent)
 				p := m.out.body.alone([][]byte{text})
 				m.told(&p, text)
-				m.place = max(m.place, uint64(len(logs[m.group])-min(len(logs[m.group]), random.IntN(10))))
 			default:
 				g := random.IntN(len(groups))
 				for range 1 + random.IntN(4)*random.IntN(4) {
@@ -203,7 +228,9 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 						size = random.IntN(2 * largestShared)
 					}
 					logs[g] = append(logs[g], fmt.Appendf(nil, "data: {\"type\":\"order.created\",\"amount\":%d,\"note\":\"%s\"}\nid: %d\n\n",
-						random.IntN(1000), strings.Repeat("x", size), len(logs[g])))
+						random.IntN(1000), strings.Repeat("x", size), head+1))
+					head++
+					ids[g] = append(ids[g], head)
 				}
 			}
 			for _, i := range random.Perm(len(members)) {
@@ -220,11 +247,18 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 					continue
 				}
 				batch.Units = log[batch.From:batch.To]
-				if alive {
-					batch.ID = []string{"", fmt.Sprint(step)}[random.IntN(2)]
+				if !alive {
+					m.sent = ids[m.group][batch.To-1]
+				} else {
+					if m.out.body.control && m.sent != head {
+						batch.ID, m.sent = fmt.Sprint(head), head
+					}
 					batch.Units = [][]byte{lifeText(batch.ID)}
 				}
-				p, _ := m.out.payload(&batch, now)
+				p, id := m.out.payload(&batch, now)
+				if id != batch.ID && id != "" {
+					m.sent, _ = strconv.Atoi(id)
+				}
 				text := bytes.Join(batch.Units, nil)
 				if alive {
 					text = nil
@@ -251,6 +285,8 @@ func TestSharedHistoriesAreReadBackByAll(t *testing.T) {
 
 // signsOfLife are heartbeats and positions. A client may get those of others, too.
 var signsOfLife = regexp.MustCompile(`(?m)^:\n|^event: position\ndata: {}\nid: \d+\n\n`)
+
+var idLines = regexp.MustCompile(`(?m)^id: (\d+)$`)
 
 // lifeText is a heartbeat, or a position.
 func lifeText(id string) []byte {
@@ -701,5 +737,84 @@ func TestHistoryIsNotContinuedByAnotherCompressor(t *testing.T) {
 				t.Errorf("%s: client %d read %d bytes, %v, want %d", c, n, len(got), err, len(want))
 			}
 		}
+	}
+}
+
+// listener is a follower that has one batch, and keeps what it is told.
+type listener struct {
+	fakeSharer
+	batch bridge.Batch
+	told  []string
+}
+
+func (f *listener) Told(id string) { f.told = append(f.told, id) }
+
+func (f *listener) Next(ctx context.Context) (bridge.Batch, error) {
+	b := f.batch
+	if f.batch = (bridge.Batch{}); b.Group == nil {
+		return b, errClientGone
+	}
+	return b, nil
+}
+
+// A position that a client was given with others is its position, however it is
+// written to: it is what it is told to come back with.
+func TestClientsKnowThePositionsOfOthers(t *testing.T) {
+	h := NewHandler(Options{Codings: []Coding{Gzip}, CompressionBytes: 10 << 20})
+	group, log := new(bridge.Group), orders(3)
+	for name, tc := range map[string]struct {
+		others []bridge.Batch
+		batch  bridge.Batch
+		want   []string
+	}{
+		"a position instead of a heartbeat":        {[]bridge.Batch{{From: 1, To: 1, ID: "7"}}, bridge.Batch{From: 1, To: 1}, []string{"7"}},
+		"a position behind an event":               {[]bridge.Batch{{From: 1, To: 2}, {From: 2, To: 2, ID: "7"}}, bridge.Batch{From: 1, To: 2}, []string{"7"}},
+		"a position before the last event":         {[]bridge.Batch{{From: 1, To: 1, ID: "7"}, {From: 1, To: 2}}, bridge.Batch{From: 1, To: 2}, nil},
+		"a position that others only had to hear":  {[]bridge.Batch{{From: 1, To: 1}}, bridge.Batch{From: 1, To: 1, ID: "7"}, nil},
+		"the older one of two":                     {[]bridge.Batch{{From: 1, To: 1, ID: "6"}}, bridge.Batch{From: 1, To: 1, ID: "7"}, []string{"6"}},
+		"a position, and a heartbeat of another's": {[]bridge.Batch{{From: 1, To: 1, ID: "6"}, {From: 1, To: 1}}, bridge.Batch{From: 1, To: 1}, []string{"6"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			batch := func(b bridge.Batch) bridge.Batch {
+				b.Group = group
+				if b.Units = log[b.From:b.To]; b.From == b.To {
+					b.Units = [][]byte{lifeText(b.ID)}
+				}
+				return b
+			}
+			outs := make([]*response, minShared)
+			for i := range outs {
+				w := httptest.NewRecorder()
+				outs[i] = &response{
+					w: w, control: http.NewResponseController(w), timeout: time.Minute, metrics: h.metrics,
+					request: trace.SpanFromContext(t.Context()), body: &body{coding: Gzip, control: true, all: h.squeeze},
+				}
+				outs[i].enter(group)
+				if err := outs[i].say([][]byte{[]byte("event: connected\n\n")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tell := func(o *response, b bridge.Batch) {
+				if _, err := o.deliver(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, o := range outs { // all are in the history
+				tell(o, batch(bridge.Batch{From: 0, To: 1}))
+			}
+			for _, b := range tc.others {
+				tell(outs[0], batch(b))
+			}
+			f := &listener{batch: batch(tc.batch)}
+			if err := follow(t.Context(), f, outs[1], nil); !errors.Is(err, errClientGone) {
+				t.Fatal(err)
+			}
+			if !slices.Equal(f.told, tc.want) || !outs[1].body.share.joined {
+				t.Errorf("was told of %q, want %q; still in the history: %v", f.told, tc.want, outs[1].body.share.joined)
+			}
+			for _, o := range outs {
+				o.body.exit()
+			}
+		})
 	}
 }

@@ -31,8 +31,8 @@ type sharer interface {
 	Poll(s *bridge.Scratch) bool
 	// Beat puts a sign of life into s if its time comes within early.
 	Beat(s *bridge.Scratch, early time.Duration) bool
-	// Told notes that the client was written the sign of life of another one of its
-	// group, with this event id.
+	// Told notes that the last that the client was written is the sign of life of
+	// another one of its group, with this event id, if any.
 	Told(id string)
 	// Rest lets go of what only Next needs.
 	Rest()

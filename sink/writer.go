@@ -50,11 +50,16 @@ func follow(ctx context.Context, f Follower, out *response, seat func() bool) er
 		}
 		batch, err = f.Next(ctx)
 	}
+	shares, _ := f.(sharer)
 	for {
 		out.enter(batch.Group)
 		if len(batch.Units) > 0 && (err == nil || out.begun) {
-			if err := out.deliver(batch); err != nil {
+			id, err := out.deliver(batch)
+			if err != nil {
 				return err
+			}
+			if shares != nil && id != batch.ID {
+				shares.Told(id)
 			}
 		}
 		if err != nil {
@@ -140,15 +145,15 @@ func putFirst(header http.Header, name string) {
 	}
 }
 
-// deliver writes a batch, and counts and traces that.
-func (o *response) deliver(b bridge.Batch) error {
+// deliver writes a batch, and counts and traces that. id is as payload returns it.
+func (o *response) deliver(b bridge.Batch) (id string, err error) {
 	began := time.Now()
-	p, _ := o.payload(&b, began)
+	p, id := o.payload(&b, began)
 	if err := o.write(p); err != nil {
-		return err
+		return "", err
 	}
 	o.delivered(b, began)
-	return nil
+	return id, nil
 }
 
 // enter notes in which group the client is level.
