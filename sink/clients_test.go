@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,115 @@ func TestDrainSpreadsTheGoodbyes(t *testing.T) {
 		}
 		if b.handler.Clients() != 0 {
 			t.Errorf("%d clients are left", b.handler.Clients())
+		}
+	})
+}
+
+// The replicas that stay must not be run over, however many clients there are, by
+// requests for a place or by those that come back to it: no second may have over
+// twice the mean. A second in which one client comes has no less.
+func TestDrainIsNeverOverTwiceTheMean(t *testing.T) {
+	for _, load := range []struct {
+		clients     int
+		over, retry time.Duration
+	}{
+		{1, 20 * time.Second, 3 * time.Second},
+		{2, 20 * time.Second, 3 * time.Second},
+		{7, 20 * time.Second, 3 * time.Second},
+		{40, 20 * time.Second, 3 * time.Second},
+		{100, 12 * time.Second, time.Second},
+		{40, 60 * time.Second, 30 * time.Second},
+		{5000, 20 * time.Second, 3 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d_over_%v", load.clients, load.over), func(t *testing.T) {
+			bothWays(t, func(t *testing.T) {
+				b := start(t, Options{Retry: load.retry})
+				b.handler.random = rand.Float64
+				type leave struct{ told, back time.Duration }
+				left := make(chan leave, load.clients)
+				var drainBegan time.Time
+				for range load.clients {
+					c := b.client("/events")
+					s, _ := b.open(c)
+					go func() {
+						if err := readClosing(t.Context(), s, "drain", "1"); err != nil {
+							t.Error(err)
+						}
+						told := time.Since(drainBegan)
+						left <- leave{told, told + c.Retry}
+					}()
+				}
+				drainBegan = time.Now()
+				if err := b.handler.Drain(t.Context(), load.over); err != nil {
+					t.Error(err)
+				}
+				var told, back []time.Duration
+				for range load.clients {
+					l := <-left
+					told, back = append(told, l.told), append(back, l.back)
+				}
+				window := load.over - load.retry*3/2
+				mean := float64(load.clients) / window.Seconds()
+				for what, times := range map[string][]time.Duration{"told to go": told, "back": back} {
+					if most := mostInASecond(times); float64(most) > max(1, 2*mean) {
+						t.Errorf("%d clients are %s in one second, over twice the mean of %.2f", most, what, mean)
+					}
+				}
+				if last := slices.Max(told); last > window {
+					t.Errorf("the last was told after %v, want at most %v", last, window)
+				}
+				if last := slices.Max(back); last > load.over {
+					t.Errorf("the last is back after %v, want at most %v", last, load.over)
+				}
+			})
+		})
+	}
+}
+
+// mostInASecond returns the largest number of times that lie within one second,
+// wherever that begins.
+func mostInASecond(times []time.Duration) (most int) {
+	slices.Sort(times)
+	from := 0
+	for i, at := range times {
+		for at-times[from] >= time.Second {
+			from++
+		}
+		most = max(most, i+1-from)
+	}
+	return most
+}
+
+// Where there is no time for goodbyes, all are told at once, and still come back
+// one after the other.
+func TestDrainWithoutTimeSpreadsTheReturns(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		const clients = 50
+		b := start(t, Options{Retry: 10 * time.Second})
+		b.handler.random = rand.Float64
+		back := make(chan time.Duration, clients)
+		for range clients {
+			c := b.client("/events")
+			s, _ := b.open(c)
+			go func() {
+				if err := readClosing(t.Context(), s, "drain", "1"); err != nil {
+					t.Error(err)
+				}
+				back <- c.Retry
+			}()
+		}
+		if err := b.handler.Drain(t.Context(), time.Second); err != nil {
+			t.Error(err)
+		}
+		var times []time.Duration
+		for range clients {
+			times = append(times, <-back)
+		}
+		if most := mostInASecond(times); most > 10 {
+			t.Errorf("%d clients are back in one second, over twice the mean of 5", most)
+		}
+		if lo, hi := slices.Min(times), slices.Max(times); lo < 5*time.Second || hi > 15*time.Second {
+			t.Errorf("back between %v and %v, want 5s to 15s", lo, hi)
 		}
 	})
 }

@@ -11,9 +11,11 @@ import (
 //
 // The goodbyes are spread evenly over the time over, less the longest retry, so
 // that clients that come back to a replica of the same name in time find it
-// still answering, and no other replica is run over by all of them at once.
-// Those that came first go first. Each leaves at an event boundary, with the id
-// to go on from.
+// still answering. Those that came first go first. Each leaves at an event
+// boundary, with the id to go on from. The retries rise evenly from the shortest
+// to the longest, so that the returns are spread evenly as well, over the
+// goodbyes' time and the spread of the retries: no other replica is run over,
+// even if over leaves no time for goodbyes.
 //
 // When ctx ends before all have left, Drain cuts the others off, which costs
 // them nothing but a reconnect, and returns context.Cause(ctx). Otherwise it
@@ -28,7 +30,7 @@ func (h *Handler) Drain(ctx context.Context, over time.Duration) error {
 		if !waitUntil(ctx, at, gone) {
 			break
 		}
-		c.close(closingDrain)
+		c.close(drained{spread(h.opt.Retry, retrySpread, (float64(i)+0.5)/float64(len(inside)))})
 	}
 	select {
 	case <-gone:
@@ -42,6 +44,12 @@ func (h *Handler) Drain(ctx context.Context, over time.Duration) error {
 	<-gone
 	return context.Cause(ctx)
 }
+
+// drained is closingDrain with the time after which the client is to come back.
+type drained struct{ retry time.Duration }
+
+func (d drained) Error() string { return closingDrain.Error() }
+func (d drained) Unwrap() error { return closingDrain }
 
 // Draining reports whether Drain has been called.
 func (h *Handler) Draining() bool { return h.clients.isDraining() }

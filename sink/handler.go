@@ -270,7 +270,7 @@ func (h *Handler) serve(c *client, r *http.Request) {
 		}
 		h.metrics.refuse(string(refused), 1)
 		h.log.Debug("client refused", "address", c.who.address, "reason", string(refused))
-		h.sayClosing(&c.out, c.sub, idText(c.sub.From), refused)
+		h.sayClosing(&c.out, c.sub, idText(c.sub.From), refused, h.retry(refused))
 		c.out.finish(true)
 		unhook()
 		return
@@ -378,7 +378,11 @@ func (h *Handler) finish(out *response, sub *bridge.Subscription, id string, err
 		return false
 	}
 	if reason, ok := errors.AsType[closing](err); ok {
-		return h.sayClosing(out, sub, id, reason)
+		retry := h.retry(reason)
+		if d, ok := errors.AsType[drained](err); ok {
+			retry = d.retry
+		}
+		return h.sayClosing(out, sub, id, reason, retry)
 	}
 	p := problemOf(err)
 	if p.Code == codeNoStream {
@@ -389,7 +393,7 @@ func (h *Handler) finish(out *response, sub *bridge.Subscription, id string, err
 	}
 	switch {
 	case p.Status == http.StatusOK:
-		return h.sayClosing(out, sub, id, closingOverload)
+		return h.sayClosing(out, sub, id, closingOverload, h.retry(closingOverload))
 	case !out.begun:
 		h.refuse(out.w, out.request, p)
 	}
@@ -398,15 +402,21 @@ func (h *Handler) finish(out *response, sub *bridge.Subscription, id string, err
 
 // sayClosing tells a client why its response ends and when to come back, and
 // which id to come back with.
-func (h *Handler) sayClosing(out *response, sub *bridge.Subscription, id string, reason closing) (whole bool) {
+func (h *Handler) sayClosing(out *response, sub *bridge.Subscription, id string, reason closing, retry time.Duration) (whole bool) {
+	block := sub.Form.Encoder.AppendEvent(nil, bridge.Event{
+		Kind: bridge.ClosingEvent, ID: id, Closing: string(reason), Retry: retry,
+	})
+	return out.say([][]byte{block}) == nil // if it does not arrive, the client has its last id
+}
+
+// retry returns the time after which a client that is closed for a reason is to
+// come back, another one for each.
+func (h *Handler) retry(reason closing) time.Duration {
 	retry := h.opt.Retry
 	if reason == closingOverload {
 		retry *= 2 // there is more than enough to do
 	}
-	block := sub.Form.Encoder.AppendEvent(nil, bridge.Event{
-		Kind: bridge.ClosingEvent, ID: id, Closing: string(reason), Retry: h.jitter(retry, retrySpread),
-	})
-	return out.say([][]byte{block}) == nil // if it does not arrive, the client has its last id
+	return h.jitter(retry, retrySpread)
 }
 
 // retrySpread is how far, as a part of it, a retry may be from the configured one.
@@ -414,7 +424,13 @@ const retrySpread = 0.5
 
 // jitter returns a time up to the given part of d away from it.
 func (h *Handler) jitter(d time.Duration, part float64) time.Duration {
-	return time.Duration(float64(d) * (1 - part + 2*part*h.random()))
+	return spread(d, part, h.random())
+}
+
+// spread returns a time between those a part of d below and above it: where the
+// way from one to the other has come to at, from 0 to 1.
+func spread(d time.Duration, part, at float64) time.Duration {
+	return time.Duration(float64(d) * (1 - part + 2*part*at))
 }
 
 // idText is the text of an id, empty if there is none.
