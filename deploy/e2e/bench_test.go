@@ -7,17 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/ssebridge/ssebridge/sink/ssetest"
-	"github.com/ssebridge/ssebridge/sources/nats/natstest"
 )
 
 // benchSize is the payload of a record, in bytes.
@@ -53,11 +47,10 @@ func benchNumber(b *testing.B, name string, otherwise int) int {
 // time, on a processor that nothing else of the benchmark uses.
 //
 //	processor 0   the server: limit, or a bridge with GOMAXPROCS=1
-//	processor 1   nats-server, this process, the load generator
+//	processor 1   the broker, this process, the load generator
 type arena struct {
 	b       *testing.B
-	js      jetstream.JetStream
-	nc      *natsgo.Conn
+	broker  benchBroker
 	bridges map[variant]*bridgeProcess
 	wire    wireImage
 	limit   *limitServer // while it runs
@@ -67,25 +60,39 @@ type arena struct {
 
 func newArena(b *testing.B, settings ...string) *arena {
 	b.Helper()
+	return newArenaOn(b, startJetStream, settings...)
+}
+
+// newArenaOn is newArena on any broker. settings are those of the bridges.
+func newArenaOn(b *testing.B, broker func(b *testing.B) benchBroker, settings ...string) *arena {
+	b.Helper()
 	buildTool(b, "limit")
 	buildTool(b, "load")
 	if on := onCPU(b, 1); on != nil {
 		stayOn(b, "1")
 		b.Cleanup(func() { stayOn(b, "0-"+strconv.Itoa(runtime.NumCPU()-1)) })
 	}
-	server := natstest.Process(b)
-	a := &arena{b: b, js: server.JS(), nc: server.Conn(), bridges: map[variant]*bridgeProcess{}, size: benchSize}
-	createStream(b, a.js, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, AllowDirect: true, Storage: jetstream.MemoryStorage})
-	for _, v := range variants[1:] {
-		p := newBridge(b, server.URL, append([]string{"STREAMS=s=nats:S", "MEMORY=256MiB", "LOG_LEVEL=warn"}, settings...)...)
-		p.under = append([]string{"env", "GOMAXPROCS=1"}, onCPU(b, 0)...)
-		a.bridges[v] = p
+	a := &arena{b: b, broker: broker(b), bridges: map[variant]*bridgeProcess{}, size: benchSize}
+	settings = slices.Concat([]string{"MEMORY=256MiB", "LOG_LEVEL=warn"}, a.broker.settings(), settings)
+	for _, v := range []variant{swept, waited} {
+		a.bridges[v] = a.newBridge(settings...)
 	}
 	a.bridges[waited].build = buildWaiting
 	a.start(swept)
 	a.wire = captureWire(b, a.bridges[swept], func() { a.publish(swept, 1) })
 	a.stop()
 	return a
+}
+
+// newBridge returns a bridge on the processor of those that are compared.
+func (a *arena) newBridge(settings ...string) *bridgeProcess {
+	a.b.Helper()
+	p := newBridge(a.b, "", settings...)
+	if !slices.ContainsFunc(settings, func(s string) bool { return strings.HasPrefix(s, "NATS_URL=") }) {
+		delete(p.env, "NATS_URL")
+	}
+	p.under = append([]string{"env", "GOMAXPROCS=1"}, onCPU(a.b, 0)...)
+	return p
 }
 
 // stayOn keeps this process, and what it starts, on some processors.
@@ -144,16 +151,12 @@ func (a *arena) publish(v variant, count int) {
 		a.last++
 		a.publishTo("s.x", a.last)
 	}
-	if err := a.nc.Flush(); err != nil {
-		a.b.Error(err)
-	}
+	a.broker.flush(a.b)
 }
 
 // publishTo adds one record, soon.
 func (a *arena) publishTo(subject string, n int) {
-	if err := a.nc.Publish(subject, benchPayload(n, a.size)); err != nil {
-		a.b.Error(err)
-	}
+	a.broker.publish(a.b, subject, benchPayload(n, a.size))
 }
 
 // cpu returns what the server has used so far.
@@ -180,9 +183,9 @@ func (a *arena) inTurns(which []variant, round func(v variant, l *loadGenerator)
 // report prints a figure's medians beside the benchmark's name.
 func report(b *testing.B, rows ...*figure) {
 	for _, r := range rows {
-		for _, v := range variants {
+		for _, v := range r.in.values {
 			if len(r.rounds[v]) > 0 {
-				b.ReportMetric(median(r.rounds[v]), v.String()+"-"+strings.ReplaceAll(r.unit, " ", "-"))
+				b.ReportMetric(median(r.rounds[v]), strings.ReplaceAll(r.in.label(v)+" "+r.unit, " ", "-"))
 			}
 		}
 	}
@@ -197,7 +200,11 @@ func BenchmarkPaced(b *testing.B) {
 		clients, perSecond := benchScale(b, load.clients), load.perSecond
 		b.Run(fmt.Sprintf("%dx%d", clients, perSecond), func(b *testing.B) {
 			name := fmt.Sprintf("%s clients, %d records a second", thousands(clients), perSecond)
-			cost, late := benchFigures.row(name, "µs CPU per delivery"), benchFigures.row(name+", time to the last client", "ms")
+			soon := ""
+			if load.clients == 10000 {
+				soon = "≤ 1.3"
+			}
+			cost, late := benchFigures.row(name, "µs CPU per delivery", "≤ 1.25, ≥ 1.6"), benchFigures.row(name+", time to the last client", "ms", soon)
 			for b.Loop() {
 				a := newArena(b)
 				a.inTurns(variants, func(v variant, l *loadGenerator) {
@@ -228,10 +235,14 @@ func BenchmarkPaced(b *testing.B) {
 // every client has them.
 func BenchmarkBursts(b *testing.B) {
 	clients := benchScale(b, 5000)
-	for _, burst := range []int{1, 10, 100} {
+	for _, load := range []struct {
+		burst int
+		aim   string
+	}{{1, "≤ 1.25, ≥ 1.6"}, {10, "≤ 1.4"}, {100, "≤ 1.8"}} {
+		burst, aim := load.burst, load.aim
 		b.Run(strconv.Itoa(burst), func(b *testing.B) {
 			name := fmt.Sprintf("%s clients, bursts of %d", thousands(clients), burst)
-			cost := benchFigures.row(name, "µs CPU per delivery")
+			cost := benchFigures.row(name, "µs CPU per delivery", aim)
 			for b.Loop() {
 				a := newArena(b)
 				a.inTurns(variants, func(v variant, l *loadGenerator) {
@@ -269,7 +280,7 @@ func BenchmarkIdle(b *testing.B) {
 				l.open(group, benchScale(b, more), "/events")
 				time.Sleep(settle)
 				clients := []int{5000, 10000, 18000}[group]
-				row := benchFigures.row(thousands(benchScale(b, clients))+" idle clients", "KiB resident per client")
+				row := benchFigures.row(thousands(benchScale(b, clients))+" idle clients", "KiB resident per client", "≤ 2.5 KB")
 				row.add(v, float64(processBytes(b, a.pid(v))-empty)/1024/float64(benchScale(b, clients)))
 				rows = append(rows, row)
 			}
@@ -286,11 +297,11 @@ func BenchmarkFilters(b *testing.B) {
 	const perSecond = 20000
 	clients := benchScale(b, 10000)
 	name := fmt.Sprintf("%s clients with a filter each, %s records a second", thousands(clients), thousands(perSecond))
-	cost, rate := benchFigures.row(name, "µs CPU per record"), benchFigures.row(name+", reached", "1000 records a second")
+	cost, rate := benchFigures.row(name, "µs CPU per record", "≤ 25 µs"), benchFigures.row(name+", reached", "1000 records a second", "")
 	for b.Loop() {
 		a := newArena(b, "MAX_FILTERS=0")
 		number := 0 // of each subject's records
-		a.inTurns(variants[1:], func(v variant, l *loadGenerator) {
+		a.inTurns([]variant{swept, waited}, func(v variant, l *loadGenerator) {
 			l.tell("nap 1000")
 			l.open(0, clients, "/events?subject=s.c.{i}")
 			round := func() {
@@ -302,9 +313,7 @@ func BenchmarkFilters(b *testing.B) {
 						time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / perSecond)))
 					}
 				}
-				if err := a.nc.Flush(); err != nil {
-					b.Fatal(err)
-				}
+				a.broker.flush(b)
 			}
 			round()
 			l.reach(0, number)
@@ -320,94 +329,6 @@ func BenchmarkFilters(b *testing.B) {
 		})
 	}
 	report(b, cost, rate)
-}
-
-// BenchmarkStorm is a bridge that was killed: all its clients come back at once
-// to one that has read nothing yet, 100 records behind, while others are live.
-func BenchmarkStorm(b *testing.B) {
-	const behind, live, perSecond, settle = 100, 100, 10, 3
-	for _, clients := range []int{1000, 10000} {
-		clients := benchScale(b, clients)
-		b.Run(strconv.Itoa(clients), func(b *testing.B) {
-			name := fmt.Sprintf("%s clients come back, %d records behind", thousands(clients), behind)
-			wall, cpu := benchFigures.row(name, "ms until all have caught up"), benchFigures.row(name+", work", "ms CPU")
-			reads := benchFigures.row(name+", reads of the broker", "reads")
-			calm, during := benchFigures.row(name+", others before", "ms to the last of 100, 99th percentile"), benchFigures.row(name+", others meanwhile", "ms to the last of 100, 99th percentile")
-			for b.Loop() {
-				a := newArena(b)
-				count := a.countReads()
-				a.inTurns(variants, func(v variant, l *loadGenerator) {
-					if v == limit {
-						a.limit.backlog(behind, 1)
-						before := a.cpu(v)
-						l.tell("open 1 %d /events", clients)
-						l.tell("reach 1 %d", behind)
-						wall.add(v, l.await("reach", 1).MS)
-						cpu.add(v, float64((a.cpu(v) - before).Milliseconds()))
-						l.await("open", 1)
-						l.check(1, clients)
-						return
-					}
-					a.publish(v, behind)
-					from := a.last - behind + perSecond*settle
-					id := a.idOf(v, from)
-					a.bridges[v].Restart() // with nothing read
-					l.open(0, live, "/events")
-					stop := a.trickle(v, perSecond)
-					time.Sleep(settle * time.Second)
-					calm.add(v, l.stats(0).P99)
-					readBefore, before := count(), a.cpu(v)
-					l.tell("from 1 %d", from+1)
-					l.tell("open 1 %d /events %s", clients, id)
-					l.tell("reach 1 %d", from+behind)
-					wall.add(v, l.await("reach", 1).MS)
-					cpu.add(v, float64((a.cpu(v) - before).Milliseconds()))
-					l.await("open", 1)
-					stop()
-					l.reach(0, a.last)
-					during.add(v, l.check(0, live).P99)
-					reads.add(v, float64(count()-readBefore))
-					l.reach(1, a.last)
-					l.check(1, clients)
-				})
-			}
-			report(b, wall, cpu, reads, calm, during)
-		})
-	}
-}
-
-// countReads returns a function that tells how often the broker was asked for
-// stored records.
-func (a *arena) countReads() func() int64 {
-	a.b.Helper()
-	var reads atomic.Int64
-	for _, subject := range []string{"$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>"} {
-		if _, err := a.nc.Subscribe(subject, func(*natsgo.Msg) { reads.Add(1) }); err != nil {
-			a.b.Fatal(err)
-		}
-	}
-	return func() int64 {
-		if err := a.nc.Flush(); err != nil {
-			a.b.Fatal(err)
-		}
-		return reads.Load()
-	}
-}
-
-// idOf returns the event id of a record.
-func (a *arena) idOf(v variant, number int) string {
-	a.b.Helper()
-	var id string
-	c := &ssetest.Client{URL: a.bridges[v].events("start=all")}
-	want := fmt.Sprintf("%c%08d", recordMark, number)
-	err := c.Follow(a.b.Context(), reconnectPause, func(e ssetest.Event) bool {
-		id = e.ID
-		return !strings.HasPrefix(e.Data, want)
-	})
-	if err != nil {
-		a.b.Fatal(err)
-	}
-	return id
 }
 
 // trickle publishes so many records a second until it is told to stop.
@@ -430,49 +351,6 @@ func (a *arena) trickle(v variant, perSecond int) (stop func()) {
 		close(quit)
 		<-done
 	}
-}
-
-// BenchmarkSoak runs for the time that SSEBRIDGE_BENCH_SOAK says: 5,000 clients,
-// of whom some are cut, some read nothing for a while, and all come back. It
-// tells how memory grows, and checks that each has got each record once.
-func BenchmarkSoak(b *testing.B) {
-	const perSecond, cutsPerSecond, stallsPerSecond, stallSeconds = 10, 25, 5, 50
-	text := os.Getenv("SSEBRIDGE_BENCH_SOAK")
-	if text == "" {
-		b.Skip("takes 10 minutes: make bench-soak")
-	}
-	total, err := time.ParseDuration(text)
-	if err != nil {
-		b.Fatalf("SSEBRIDGE_BENCH_SOAK: %v", err)
-	}
-	clients := benchScale(b, 5000)
-	early, late := total*3/10, total
-	name := fmt.Sprintf("%s clients, cut and stalled", thousands(clients))
-	for b.Loop() {
-		a := newArena(b, "WRITE_TIMEOUT=30s")
-		a.size = 1000
-		a.start(swept)
-		l := startLoad(b, a.url(swept))
-		l.tell("churn 0 %d %d %d", cutsPerSecond, stallsPerSecond, stallSeconds)
-		l.open(0, clients, "/events")
-		stop, began := a.trickle(swept, perSecond), time.Now()
-		for _, at := range []time.Duration{early, late} {
-			time.Sleep(time.Until(began.Add(at)))
-			benchFigures.row(name+", after "+at.String(), "MiB resident").add(swept, float64(processBytes(b, a.pid(swept)))/(1<<20))
-		}
-		l.tell("churn 0 0 0 0")
-		stop()
-		l.reach(0, a.last)
-		r := l.stats(0)
-		if r.Lost+r.Doubled+r.Refused != 0 {
-			b.Errorf("%d records lost, %d doubled, %d clients refused", r.Lost, r.Doubled, r.Refused)
-		}
-		benchFigures.row(name+", lost or doubled", "of "+thousands(int(r.Events))+" events").add(swept, float64(r.Lost+r.Doubled))
-		benchFigures.row(name+", came back", "times").add(swept, float64(r.Reconnects))
-		l.stop()
-		a.stop()
-	}
-	b.ReportMetric(0, "ns/op") // says nothing here
 }
 
 // perRecord is CPU time in µs.

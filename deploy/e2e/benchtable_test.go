@@ -12,14 +12,41 @@ import (
 type variant int
 
 const (
-	limit  variant = iota // the program that does nothing but write
-	swept                 // the bridge
-	waited                // the bridge without its sweeper: net/http's way, a goroutine for each client
+	limit      variant = iota // the program that does nothing but write
+	swept                     // the bridge
+	waited                    // the bridge without its sweeper: net/http's way, a goroutine for each client
+	gzipShared                // the bridge with gzip, which a group's clients share
+	zstdShared                // likewise with zstd
+	gzipEach                  // the bridge as waited, with a gzip for each client
 )
 
-var variants = []variant{limit, swept, waited}
+func (v variant) String() string {
+	return [...]string{"limit", "bridge", "net/http", "gzip", "zstd", "gzip each"}[v]
+}
 
-func (v variant) String() string { return [...]string{"limit", "bridge", "net/http"}[v] }
+// layout is a table: what is compared in it.
+type layout struct {
+	title  string
+	ratios [][2]variant
+	values []variant
+}
+
+var (
+	fanOut = &layout{
+		title:  "Medians of the rounds, and their range.",
+		ratios: [][2]variant{{swept, limit}, {waited, swept}},
+		values: []variant{swept, limit, waited},
+	}
+	coded = &layout{
+		title: fmt.Sprintf("With compression, which the clients of a group share (gzip, zstd), beside a gzip for each client: "+
+			"of %d clients at most, as each takes some 0.8 MB.", mostGzipEach),
+		ratios: [][2]variant{{gzipShared, swept}, {gzipShared, gzipEach}, {zstdShared, swept}},
+		values: []variant{swept, gzipShared, zstdShared, gzipEach},
+	}
+)
+
+// variants are those of most benchmarks.
+var variants = []variant{limit, swept, waited}
 
 // figures are all that the benchmarks of one run have measured.
 type figures struct {
@@ -32,20 +59,25 @@ var benchFigures figures
 
 // figure is one measure, one value a round.
 type figure struct {
-	name, unit string
-	rounds     map[variant][]float64
+	in              *layout
+	name, unit, aim string
+	rounds          map[variant][]float64
 }
 
 // row returns the figure with this name and unit, and makes it if there is none.
-func (f *figures) row(name, unit string) *figure {
+// aim is what the issue asks for, in its words; empty: nothing.
+func (f *figures) row(name, unit, aim string) *figure { return f.rowIn(fanOut, name, unit, aim) }
+
+// rowIn is row in any table.
+func (f *figures) rowIn(in *layout, name, unit, aim string) *figure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rows {
-		if r.name == name && r.unit == unit {
+		if r.in == in && r.name == name && r.unit == unit {
 			return r
 		}
 	}
-	r := &figure{name: name, unit: unit, rounds: map[variant][]float64{}}
+	r := &figure{in: in, name: name, unit: unit, aim: aim, rounds: map[variant][]float64{}}
 	f.rows = append(f.rows, r)
 	return r
 }
@@ -64,19 +96,52 @@ func (r *figure) ratio(of, to variant) []float64 {
 	return out
 }
 
-// print writes one table, ratios first.
+// print writes the tables, ratios and what they should be first.
 func (f *figures) print(w io.Writer) {
-	if len(f.rows) == 0 {
-		return
-	}
-	_, _ = fmt.Fprintf(w, "\nMedians of the rounds, and their range.\n\n| | %s / %s | %s / %s | %s | %s | %s | |\n|---|---|---|---|---|---|---|\n",
-		swept, limit, waited, swept, swept, limit, waited)
-	for _, r := range f.rows {
-		_, _ = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n", r.name,
-			spread(r.ratio(swept, limit)), spread(r.ratio(waited, swept)),
-			spread(r.rounds[swept]), spread(r.rounds[limit]), spread(r.rounds[waited]), r.unit)
+	for _, in := range []*layout{fanOut, coded} {
+		var lines []string
+		for _, r := range f.rows {
+			if r.in != in {
+				continue
+			}
+			cells := []string{r.name}
+			for _, pair := range in.ratios {
+				cells = append(cells, spread(r.ratio(pair[0], pair[1])))
+			}
+			cells = append(cells, r.aim)
+			for _, v := range in.values {
+				cells = append(cells, spread(r.rounds[v]))
+			}
+			lines = append(lines, tableLine(append(cells, r.unit)))
+		}
+		if len(lines) > 0 {
+			_, _ = fmt.Fprintf(w, "\n%s\n\n%s%s", in.title, in.head(), strings.Join(lines, ""))
+		}
 	}
 }
+
+// head returns the first two lines.
+func (in *layout) head() string {
+	cells := []string{""}
+	for _, pair := range in.ratios {
+		cells = append(cells, pair[0].String()+" / "+in.label(pair[1]))
+	}
+	cells = append(cells, "aim")
+	for _, v := range in.values {
+		cells = append(cells, in.label(v))
+	}
+	return tableLine(append(cells, "")) + strings.Repeat("|---", len(cells)+1) + "|\n"
+}
+
+// label returns what a variant is called in a table.
+func (in *layout) label(v variant) string {
+	if in == coded && v == swept {
+		return "plain"
+	}
+	return v.String()
+}
+
+func tableLine(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
 
 // median returns the middle value, 0 of none.
 func median(values []float64) float64 {

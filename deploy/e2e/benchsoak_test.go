@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// BenchmarkSoak runs for the time that SSEBRIDGE_BENCH_SOAK says: 5,000 clients,
+// of whom some are cut, some read nothing for a while, and all come back. It
+// tells how memory grows, and checks that each has got each record once.
+func BenchmarkSoak(b *testing.B) {
+	const perSecond, cutsPerSecond, stallsPerSecond, stallSeconds = 10, 25, 5, 50
+	text := os.Getenv("SSEBRIDGE_BENCH_SOAK")
+	if text == "" {
+		b.Skip("takes 10 minutes: make bench-soak")
+	}
+	total, err := time.ParseDuration(text)
+	if err != nil {
+		b.Fatalf("SSEBRIDGE_BENCH_SOAK: %v", err)
+	}
+	clients := benchScale(b, 5000)
+	early, late := total*3/10, total
+	name := fmt.Sprintf("%s clients, cut and stalled", thousands(clients))
+	for b.Loop() {
+		a := newArena(b, "WRITE_TIMEOUT=30s")
+		a.size = 1000
+		a.start(swept)
+		l := startLoad(b, a.url(swept))
+		l.tell("churn 0 %d %d %d", cutsPerSecond, stallsPerSecond, stallSeconds)
+		l.open(0, clients, "/events")
+		stop, began := a.trickle(swept, perSecond), time.Now()
+		for _, at := range []time.Duration{early, late} {
+			time.Sleep(time.Until(began.Add(at)))
+			benchFigures.row(name+", after "+at.String(), "MiB resident", "").add(swept, float64(processBytes(b, a.pid(swept)))/(1<<20))
+		}
+		l.tell("churn 0 0 0 0")
+		stop()
+		l.reach(0, a.last)
+		r := l.stats(0)
+		if r.Lost+r.Doubled+r.Refused != 0 {
+			b.Errorf("%d records lost, %d doubled, %d clients refused", r.Lost, r.Doubled, r.Refused)
+		}
+		benchFigures.row(name+", lost or doubled", "of "+thousands(int(r.Events))+" events", "0").add(swept, float64(r.Lost+r.Doubled))
+		benchFigures.row(name+", came back", "times", "").add(swept, float64(r.Reconnects))
+		l.stop()
+		a.stop()
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
