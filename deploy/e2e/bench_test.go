@@ -66,8 +66,8 @@ func newArena(b *testing.B, settings ...string) *arena {
 // newArenaOn is newArena on any broker. settings are those of the bridges.
 func newArenaOn(b *testing.B, broker func(b *testing.B) benchBroker, settings ...string) *arena {
 	b.Helper()
-	buildTool(b, "limit")
-	buildTool(b, "load")
+	buildTool(b, "limit", "")
+	buildTool(b, "load", "")
 	if on := onCPU(b, 1); on != nil {
 		stayOn(b, "1")
 		b.Cleanup(func() { stayOn(b, "0-"+strconv.Itoa(runtime.NumCPU()-1)) })

@@ -28,13 +28,17 @@ func BenchmarkSoak(b *testing.B) {
 		a.size = 1000
 		a.start(swept)
 		l := startLoad(b, a.url(swept))
+		l.told = a.bridges[swept].clientsByAddress
 		l.tell("churn 0 %d %d %d", cutsPerSecond, stallsPerSecond, stallSeconds)
 		l.open(0, clients, "/events")
 		stop, began := a.trickle(swept, perSecond), time.Now()
-		for _, at := range []time.Duration{early, late} {
+		var memory [2]float64
+		for i, at := range []time.Duration{early, late} {
 			time.Sleep(time.Until(began.Add(at)))
-			benchFigures.row(name+", after "+at.String(), "MiB resident", "").add(swept, float64(processBytes(b, a.pid(swept)))/(1<<20))
+			memory[i] = float64(processBytes(b, a.pid(swept))) / (1 << 20)
+			benchFigures.row(name+", after "+at.String(), "MiB resident", "").add(swept, memory[i])
 		}
+		benchFigures.row(fmt.Sprintf("%s, memory after %s to %s", name, late, early), "times", "≤ 1.1 times").add(swept, memory[1]/memory[0])
 		l.tell("churn 0 0 0 0")
 		stop()
 		l.reach(0, a.last)
@@ -44,6 +48,7 @@ func BenchmarkSoak(b *testing.B) {
 		}
 		benchFigures.row(name+", lost or doubled", "of "+thousands(int(r.Events))+" events", "0").add(swept, float64(r.Lost+r.Doubled))
 		benchFigures.row(name+", came back", "times", "").add(swept, float64(r.Reconnects))
+		b.Logf("%d stalls, %d responses ended by the bridge", r.Stalls, r.Ended)
 		l.stop()
 		a.stop()
 	}

@@ -10,21 +10,29 @@
  *
  * It obeys commands on standard input, one a line. Clients belong to groups, 0 to
  * 7; {i} in a path stands for a client's number in its group. Each command but
- * nap and churn prints one line of JSON when it is carried out:
+ * nap, churn and coding prints one line of JSON when it is carried out:
  *
  *     open GROUP CLIENTS PATH [ID]      connect, with a last event id; done when each has got a block
  *     from GROUP NUMBER                 the first record that each should get
  *     reach GROUP NUMBER                wait until each has got this record
  *     stats GROUP                       counts, and times to the last client since the previous stats
+ *     stuck GROUP MOST                  tell of clients, so many at most, that miss what reach waits for:
+ *                                       how each is connected, and what it has not read yet
  *     close GROUP                       disconnect
  *     nap US                            sleep between rounds, so that the server need not wake this process
  *     churn GROUP CUTS STALLS SECONDS   a second, cut so many clients and let so many read nothing, each for
  *                                       up to so long; those that are cut or ended come back with their last id
+ *     coding GROUP NAME                 ask for this content coding, and undo it; not together with churn
+ *
+ * It knows one coding, for which it is compiled: gzip by -DGZIP and -lz, zstd by
+ * -DZSTD and -lzstd. Then each client has a decoder, of some 40 KB (gzip), and
+ * each record costs this process some microseconds more.
  *
  * It ends with its input.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -32,11 +40,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#if defined GZIP
+#include <zlib.h>
+#elif defined ZSTD
+#include <zstd.h>
+#endif
 
 enum {
 	MARK = '!',
@@ -68,6 +83,9 @@ struct client {
 	uint32_t last;           /* number of the newest record; 0: none */
 	uint32_t id_last;        /* last, when id was current */
 	char id[96];
+	uint64_t read_at;        /* when it read something */
+	uint32_t ended;          /* how often the server ended its response */
+	void *decoder;           /* NULL: the response has no coding */
 };
 
 struct slot {
@@ -77,7 +95,7 @@ struct slot {
 
 struct group {
 	uint32_t clients, first_client, from;
-	char path[512];
+	char path[512], coding[16];
 	int churns;
 	double cuts, stalls, stall_seconds, cuts_due, stalls_due;
 	uint32_t unopened;       /* that have not got their first block */
@@ -85,6 +103,8 @@ struct group {
 	uint32_t want, missing;  /* of reach */
 	uint64_t want_began;
 	uint64_t events, lost, doubled, ended, refused, reconnects, stall_count;
+	uint64_t bytes;          /* as they came over the wire, heads included */
+	uint64_t uncoded, corrupt; /* responses without the coding; those that it does not decode */
 	struct slot *slots;
 	float *times;            /* ms to the last client */
 	uint32_t time_count, time_cap;
@@ -143,10 +163,89 @@ static void reached(struct group *g) {
 	g->want = 0;
 }
 
+static void got_data(struct client *c, const char *p, const char *end);
+
+/*
+ * A decoder: open_decoder makes one, decode hands on what it makes of bytes and
+ * returns 0 when they are no such coding.
+ */
+#if defined GZIP
+
+static const char *known_coding = "gzip";
+
+static void open_decoder(struct client *c) {
+	z_stream *z = calloc(1, sizeof *z);
+	if (!z || inflateInit2(z, 16 + MAX_WBITS) != Z_OK) die("inflateInit2");
+	c->decoder = z;
+}
+
+static void close_decoder(struct client *c) {
+	if (!c->decoder) return;
+	inflateEnd(c->decoder);
+	free(c->decoder);
+	c->decoder = NULL;
+}
+
+static int decode(struct client *c, const char *p, const char *end) {
+	static char out[1 << 16];
+	z_stream *z = c->decoder;
+	z->next_in = (Bytef *)p;
+	z->avail_in = (uInt)(end - p);
+	do {
+		z->next_out = (Bytef *)out;
+		z->avail_out = sizeof out;
+		int r = inflate(z, Z_SYNC_FLUSH);
+		if (r != Z_OK && r != Z_BUF_ERROR && r != Z_STREAM_END) return 0;
+		got_data(c, out, (char *)z->next_out);
+		if (r == Z_STREAM_END) inflateReset(z);
+	} while (z->avail_in > 0 || z->avail_out == 0);
+	return 1;
+}
+
+#elif defined ZSTD
+
+static const char *known_coding = "zstd";
+
+static void open_decoder(struct client *c) {
+	c->decoder = ZSTD_createDStream();
+	if (!c->decoder) die("ZSTD_createDStream");
+}
+
+static void close_decoder(struct client *c) {
+	if (c->decoder) ZSTD_freeDStream(c->decoder);
+	c->decoder = NULL;
+}
+
+static int decode(struct client *c, const char *p, const char *end) {
+	static char space[1 << 16];
+	ZSTD_inBuffer in = {p, (size_t)(end - p), 0};
+	ZSTD_outBuffer out;
+	do {
+		out = (ZSTD_outBuffer){space, sizeof space, 0};
+		if (ZSTD_isError(ZSTD_decompressStream(c->decoder, &out, &in))) return 0;
+		got_data(c, space, space + out.pos);
+	} while (in.pos < in.size || out.pos == out.size);
+	return 1;
+}
+
+#else
+
+static const char *known_coding = "";
+
+static void open_decoder(struct client *c) { (void)c; }
+static void close_decoder(struct client *c) { (void)c; }
+static int decode(struct client *c, const char *p, const char *end) {
+	(void)c, (void)p, (void)end;
+	return 0;
+}
+
+#endif
+
 /* disconnect ends a client's connection; it may come back. */
 static void disconnect(struct client *c, int comes_back) {
 	struct group *g = &groups[c->group];
 	close(c->fd);
+	close_decoder(c);
 	if (!c->answered) unanswered--;
 	c->fd = -1;
 	c->state = CLOSED;
@@ -160,6 +259,7 @@ static void disconnect(struct client *c, int comes_back) {
 static void server_ended(struct client *c) {
 	struct group *g = &groups[c->group];
 	g->ended++;
+	c->ended++;
 	disconnect(c, g->churns);
 }
 
@@ -186,8 +286,9 @@ static void connect_client(struct client *c) {
 		snprintf(path, sizeof path, "%.*s%u%s", (int)(hole - g->path), g->path, c->index, hole + 3);
 	else
 		snprintf(path, sizeof path, "%s", g->path);
-	int n = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s%s%s\r\n",
-		path, c->id[0] ? "Last-Event-ID: " : "", c->id, c->id[0] ? "\r\n" : "");
+	int n = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s%s%s%s%s%s\r\n", path,
+		g->coding[0] ? "Accept-Encoding: " : "", g->coding, g->coding[0] ? "\r\n" : "",
+		c->id[0] ? "Last-Event-ID: " : "", c->id, c->id[0] ? "\r\n" : "");
 	if (send(c->fd, request, (size_t)n, MSG_NOSIGNAL) != n) die("send");
 	c->state = HEAD;
 	c->match = c->held = c->in_record = c->answered = c->stalled = 0;
@@ -304,7 +405,13 @@ static void parse(struct client *c, const char *p, const char *end) {
 		case DATA: {
 			size_t n = (size_t)(end - p) < c->left ? (size_t)(end - p) : c->left;
 			answered(c);
-			got_data(c, p, p + n);
+			if (!c->decoder) {
+				got_data(c, p, p + n);
+			} else if (!decode(c, p, p + n)) {
+				groups[c->group].corrupt++;
+				disconnect(c, 0);
+				return;
+			}
 			p += n;
 			c->left -= (uint32_t)n;
 			if (c->left == 0) {
@@ -323,6 +430,20 @@ static void parse(struct client *c, const char *p, const char *end) {
 	}
 }
 
+/* is_coded tells whether a head has this Content-Encoding. */
+static int is_coded(const char *head, size_t size, const char *coding) {
+	static const char name[] = "\r\ncontent-encoding:";
+	const char *end = memmem(head, size, "\r\n\r\n", 4);
+	size_t most = sizeof name - 1 + 1 + strlen(coding);
+	for (const char *p = head; end && p + most <= end; p++) {
+		if (strncasecmp(p, name, sizeof name - 1) != 0) continue;
+		p += sizeof name - 1;
+		while (isblank(*p)) p++;
+		return strncasecmp(p, coding, strlen(coding)) == 0;
+	}
+	return 0;
+}
+
 static void read_client(struct client *c) {
 	static char buf[1 << 18];
 	ssize_t n = recv(c->fd, buf, sizeof buf, MSG_DONTWAIT);
@@ -331,9 +452,18 @@ static void read_client(struct client *c) {
 		server_ended(c);
 		return;
 	}
-	if (c->state == HEAD && c->match == 0 && n >= 12 && memcmp(buf, "HTTP/1.1 200", 12) != 0) groups[c->group].refused++;
+	struct group *g = &groups[c->group];
+	c->read_at = now_ns();
+	g->bytes += (uint64_t)n;
+	if (c->state == HEAD && c->match == 0) {
+		if (n >= 12 && memcmp(buf, "HTTP/1.1 200", 12) != 0) g->refused++;
+		if (g->coding[0] && is_coded(buf, (size_t)n, g->coding))
+			open_decoder(c);
+		else if (g->coding[0])
+			g->uncoded++;
+	}
 	parse(c, buf, buf + n);
-	if (groups[c->group].churns && c->state == SIZE) keep_id(c, buf, (size_t)n);
+	if (g->churns && c->state == SIZE) keep_id(c, buf, (size_t)n);
 }
 
 static void stall(struct client *c, double seconds) {
@@ -418,12 +548,38 @@ static void print_stats(struct group *g) {
 	struct rusage u;
 	getrusage(RUSAGE_SELF, &u);
 	printf("{\"did\":\"stats\",\"group\":%u,\"connected\":%u,\"events\":%llu,\"lost\":%llu,\"doubled\":%llu,\"ended\":%llu,"
-	       "\"refused\":%llu,\"reconnects\":%llu,\"stalls\":%llu,\"times\":%u,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f,\"cpu\":%.3f}\n",
+	       "\"refused\":%llu,\"reconnects\":%llu,\"stalls\":%llu,\"bytes\":%llu,\"uncoded\":%llu,\"corrupt\":%llu,\"times\":%u,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f,\"cpu\":%.3f}\n",
 		(unsigned)(g - groups), connected, (unsigned long long)g->events, (unsigned long long)g->lost, (unsigned long long)g->doubled,
 		(unsigned long long)g->ended, (unsigned long long)g->refused, (unsigned long long)g->reconnects, (unsigned long long)g->stall_count,
+		(unsigned long long)g->bytes, (unsigned long long)g->uncoded, (unsigned long long)g->corrupt,
 		n, n ? g->times[n / 2] : 0, n ? g->times[n - 1 - n / 100] : 0, n ? g->times[n - 1] : 0,
 		(double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 	g->time_count = 0;
+}
+
+/* print_stuck tells of clients that miss what reach waits for. */
+static void print_stuck(struct group *g, unsigned most) {
+	printf("{\"did\":\"stuck\",\"group\":%u,\"missing\":%u,\"stuck\":[", (unsigned)(g - groups), g->want ? g->missing : 0);
+	const char *comma = "";
+	for (uint32_t i = 0; g->want && i < g->clients && most > 0; i++) {
+		struct client *c = &clients[g->first_client + i];
+		if (c->last >= g->want) continue;
+		most--;
+		const char *how = c->fd < 0 ? g->churns ? "to come back" : "gone" : !c->answered ? "not answered" : c->stalled ? "stalled" : "connected";
+		struct sockaddr_in at = {0};
+		socklen_t size = sizeof at;
+		int unread = 0;
+		if (c->fd >= 0) {
+			getsockname(c->fd, (struct sockaddr *)&at, &size);
+			ioctl(c->fd, FIONREAD, &unread);
+		}
+		char address[INET_ADDRSTRLEN] = "";
+		inet_ntop(AF_INET, &at.sin_addr, address, sizeof address);
+		printf("%s{\"index\":%u,\"how\":\"%s\",\"address\":\"%s:%u\",\"last\":%u,\"unread\":%d,\"silent\":%.3f,\"ended\":%u}", comma,
+			i, how, address, ntohs(at.sin_port), c->last, unread, c->read_at ? ms_since(c->read_at) / 1000 : -1, c->ended);
+		comma = ",";
+	}
+	printf("]}\n");
 }
 
 static void close_group(struct group *g) {
@@ -457,6 +613,13 @@ static void obey_line(const char *line) {
 		g->cuts = cuts;
 		g->stalls = stalls_per_second;
 		g->stall_seconds = seconds;
+	} else if (sscanf(line, "coding %*u %15s", g->coding) == 1) {
+		if (strcmp(g->coding, known_coding) != 0 || g->churns) {
+			fprintf(stderr, "cannot do: %s\n", line);
+			exit(1);
+		}
+	} else if (sscanf(line, "stuck %*u %u", &n) == 1) {
+		print_stuck(g, n);
 	} else if (strncmp(line, "stats ", 6) == 0) {
 		print_stats(g);
 	} else if (strncmp(line, "close ", 6) == 0) {
