@@ -216,7 +216,7 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 	if s.config.Process.Inspector == inspectorPublic {
 		events = admin.WithInspector(options, events)
 	}
-	clients := sink.NewServer(sink.WithProbes(s.probes, events), o)
+	clients := sink.NewServer(gzipEach(sink.WithProbes(s.probes, events)), o)
 	operators := sink.NewServer(admin.NewHandler(options), o)
 	return runAll(context.WithoutCancel(ctx),
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
