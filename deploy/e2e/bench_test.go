@@ -53,9 +53,10 @@ type arena struct {
 	broker  benchBroker
 	bridges map[variant]*bridgeProcess
 	wire    wireImage
-	limit   *limitServer // while it runs
-	last    int          // number of the newest record
-	size    int          // of a record
+	limit   *limitServer       // while it runs
+	last    int                // number of the newest record
+	payload func(n int) []byte // of a record
+	common  []string           // settings of all bridges
 }
 
 func newArena(b *testing.B, settings ...string) *arena {
@@ -72,10 +73,11 @@ func newArenaOn(b *testing.B, broker func(b *testing.B) benchBroker, settings ..
 		stayOn(b, "1")
 		b.Cleanup(func() { stayOn(b, "0-"+strconv.Itoa(runtime.NumCPU()-1)) })
 	}
-	a := &arena{b: b, broker: broker(b), bridges: map[variant]*bridgeProcess{}, size: benchSize}
-	settings = slices.Concat([]string{"MEMORY=256MiB", "LOG_LEVEL=warn"}, a.broker.settings(), settings)
+	a := &arena{b: b, broker: broker(b), bridges: map[variant]*bridgeProcess{}}
+	a.payload = func(n int) []byte { return benchPayload(n, benchSize) }
+	a.common = slices.Concat([]string{"MEMORY=256MiB", "LOG_LEVEL=warn"}, a.broker.settings(), settings)
 	for _, v := range []variant{swept, waited} {
-		a.bridges[v] = a.newBridge(settings...)
+		a.bridges[v] = a.newBridge()
 	}
 	a.bridges[waited].build = buildWaiting
 	a.start(swept)
@@ -84,9 +86,11 @@ func newArenaOn(b *testing.B, broker func(b *testing.B) benchBroker, settings ..
 	return a
 }
 
-// newBridge returns a bridge on the processor of those that are compared.
+// newBridge returns a bridge on the processor of those that are compared, with
+// settings besides those of all.
 func (a *arena) newBridge(settings ...string) *bridgeProcess {
 	a.b.Helper()
+	settings = slices.Concat(a.common, settings)
 	p := newBridge(a.b, "", settings...)
 	if !slices.ContainsFunc(settings, func(s string) bool { return strings.HasPrefix(s, "NATS_URL=") }) {
 		delete(p.env, "NATS_URL")
@@ -156,7 +160,7 @@ func (a *arena) publish(v variant, count int) {
 
 // publishTo adds one record, soon.
 func (a *arena) publishTo(subject string, n int) {
-	a.broker.publish(a.b, subject, benchPayload(n, a.size))
+	a.broker.publish(a.b, subject, a.payload(n))
 }
 
 // cpu returns what the server has used so far.
@@ -169,7 +173,12 @@ func (a *arena) inTurns(which []variant, round func(v variant, l *loadGenerator)
 	for range benchRounds(a.b) {
 		for _, v := range which {
 			a.start(v)
-			l := startLoad(a.b, a.url(v))
+			l := startLoadCoded(a.b, a.url(v), v.coding())
+			for group := range 2 {
+				if v.coding() != "" {
+					l.tell("coding %d %s", group, v.coding())
+				}
+			}
 			round(v, l)
 			l.stop()
 			a.stop()

@@ -25,7 +25,7 @@ func BenchmarkSoak(b *testing.B) {
 	name := fmt.Sprintf("%s clients, cut and stalled", thousands(clients))
 	for b.Loop() {
 		a := newArena(b, "WRITE_TIMEOUT=30s")
-		a.size = 1000
+		a.payload = func(n int) []byte { return benchPayload(n, 1000) }
 		a.start(swept)
 		l := startLoad(b, a.url(swept))
 		l.told = a.bridges[swept].clientsByAddress

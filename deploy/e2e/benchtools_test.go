@@ -54,13 +54,10 @@ func buildTool(t testing.TB, name, coding string) string {
 	}
 	args := []string{"-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path, "../../sink/testdata/" + name + ".c"}
 	if coding != "" {
-		c := codings[coding]
-		probe := exec.Command("cc", "-E", "-x", "c", "-")
-		probe.Stdin = strings.NewReader("#include <" + c.header + ">\n")
-		if probe.Run() != nil {
-			t.Skipf("needs %s, to undo %s: apt-get install %s", c.header, coding, c.debian)
+		if lack := lackOf(coding); lack != "" {
+			t.Skip(lack)
 		}
-		args = append(args, "-D"+strings.ToUpper(coding), "-l"+c.library)
+		args = append(args, "-D"+strings.ToUpper(coding), "-l"+codings[coding].library)
 	}
 	out, err := exec.Command("cc", args...).CombinedOutput()
 	if err != nil {
@@ -70,6 +67,18 @@ func buildTool(t testing.TB, name, coding string) string {
 }
 
 var buildingTools sync.Mutex
+
+// lackOf says what is not installed that the load generator takes to undo a
+// coding; empty: nothing.
+func lackOf(coding string) string {
+	c := codings[coding]
+	probe := exec.Command("cc", "-E", "-x", "c", "-")
+	probe.Stdin = strings.NewReader("#include <" + c.header + ">\n")
+	if probe.Run() == nil {
+		return ""
+	}
+	return fmt.Sprintf("needs %s, to undo %s: apt-get install %s", c.header, coding, c.debian)
+}
 
 // buildWaiting builds the bridge without its sweeper.
 var buildWaiting = sync.OnceValues(func() (string, error) {
