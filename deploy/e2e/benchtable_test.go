@@ -65,7 +65,8 @@ type figure struct {
 }
 
 // row returns the figure with this name and unit, and makes it if there is none.
-// aim is what the issue asks for, in its words; empty: nothing.
+// aim is what a ratio is meant to be, or a value where it has a unit; empty: it only
+// informs.
 func (f *figures) row(name, unit, aim string) *figure { return f.rowIn(fanOut, name, unit, aim) }
 
 // rowIn is row in any table.
