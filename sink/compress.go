@@ -57,9 +57,8 @@ const (
 // got; it joins when a history begins where it is. Until then it is given what
 // is compressed without a history, once for all who wait.
 type compressors struct {
-	codings []Coding      // that are offered, those liked most first
-	limit   int64         // bytes
-	frames  *zstd.Encoder // for what is compressed without a history; nil unless zstd is offered
+	limit  int64         // bytes
+	frames *zstd.Encoder // for what is compressed without a history; nil unless zstd is offered
 
 	mu    sync.Mutex
 	used  int64
@@ -77,7 +76,7 @@ type compressorKey struct {
 // newCompressors returns those for responses in the given codings, within so many
 // bytes.
 func newCompressors(codings []Coding, limit int64) *compressors {
-	cs := &compressors{codings: codings, limit: limit, byKey: map[compressorKey]*compressor{}, at: map[*compressor]bool{}}
+	cs := &compressors{limit: limit, byKey: map[compressorKey]*compressor{}, at: map[*compressor]bool{}}
 	if slices.Contains(codings, Zstd) {
 		cs.frames = newZstd()
 		cs.used = zstdBytes
