@@ -15,8 +15,7 @@ import (
 )
 
 // latencyBounds are the buckets of times in seconds.
-var latencyBounds = metric.WithExplicitBucketBoundaries(
-	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+var latencyBounds = [...]float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
 
 // The reasons for which connections are closed, besides those that clients are
 // told (closing).
@@ -32,7 +31,7 @@ const (
 // bridge, never what clients say.
 type metrics struct {
 	opened, closed, refused metric.Int64Counter
-	writes, delays          metric.Float64Histogram
+	writes, delays          *bridge.Histogram
 
 	// What every write counts is read by a callback, so that counting is one
 	// addition.
@@ -44,18 +43,12 @@ type metrics struct {
 func newMetrics(m metric.Meter, h *Handler) *metrics {
 	in := bridge.NewInstruments(m)
 	counter, observed, gauge := in.Counter, in.Observed, in.Gauge
-	var failed error
-	histogram := func(name, about string) metric.Float64Histogram {
-		i, err := m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(about), latencyBounds)
-		failed = errors.Join(failed, err)
-		return i
-	}
 	ms := &metrics{
 		opened:  counter("ssebridge.connections.opened", "{connection}", "Connections of clients that were let in."),
 		closed:  counter("ssebridge.connections.closed", "{connection}", "Connections that have ended, by the reason."),
 		refused: counter("ssebridge.requests.refused", "{request}", "Requests that were answered by a problem or sent away at once, by the code. One that had to wait for that was a connection, too."),
-		writes:  histogram("ssebridge.write.duration", "Time that the writes to clients took."),
-		delays:  histogram("ssebridge.delivery.delay", "Time from the receipt of a live record by this replica to the end of the write to a client, of the oldest in each write."),
+		writes:  in.Histogram("ssebridge.write.duration", "Time that the writes to clients took.", latencyBounds[:]...),
+		delays:  in.Histogram("ssebridge.delivery.delay", "Time from the receipt of a live record by this replica to the end of the write to a client, of the oldest in each write.", latencyBounds[:]...),
 	}
 	// From the first moment on, so that the first of a kind is an increase.
 	for _, reason := range []string{
@@ -85,7 +78,7 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 		o.ObserveInt64(bytes, ms.bytes.Load())
 		return nil
 	}, clients, draining, records, bytes)
-	if err := in.Err(errors.Join(failed, err)); err != nil {
+	if err := in.Err(err); err != nil {
 		h.log.Error("some metrics are missing", "error", err)
 	}
 	return ms
@@ -104,10 +97,42 @@ func (ms *metrics) refuse(code string, n int64) {
 // wrote counts a batch that was written. Its bytes are counted as they are.
 func (ms *metrics) wrote(b bridge.Batch, began, ended time.Time) {
 	ms.records.Add(int64(b.Records))
-	ms.writes.Record(context.Background(), ended.Sub(began).Seconds())
+	ms.writes.Record(ended.Sub(began))
 	if !b.Received.IsZero() {
-		ms.delays.Record(context.Background(), max(0, ended.Sub(b.Received)).Seconds())
+		ms.delays.Record(max(0, ended.Sub(b.Received)))
 	}
+}
+
+// tally counts what one shard writes. Thousands of writes a sweep would cost more
+// if each were counted where all shards do; so that has them when the shard lets
+// others run.
+type tally struct {
+	of             *metrics
+	records, bytes int64
+	writes, delays *bridge.Tally
+}
+
+func (ms *metrics) tally() tally {
+	return tally{of: ms, writes: ms.writes.Tally(), delays: ms.delays.Tally()}
+}
+
+// wrote counts as that of metrics does, and the bytes too.
+func (t *tally) wrote(b *bridge.Batch, bytes int, began, ended time.Time) {
+	t.records += int64(b.Records)
+	t.bytes += int64(bytes)
+	t.writes.Record(ended.Sub(began))
+	if !b.Received.IsZero() {
+		t.delays.Record(max(0, ended.Sub(b.Received)))
+	}
+}
+
+// flush hands over what was counted.
+func (t *tally) flush() {
+	t.of.records.Add(t.records)
+	t.of.bytes.Add(t.bytes)
+	t.records, t.bytes = 0, 0
+	t.writes.Flush()
+	t.delays.Flush()
 }
 
 // leftBecause is the reason for which a connection ended, for counts.

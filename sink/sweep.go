@@ -162,6 +162,7 @@ type shard struct {
 	groups  map[*bridge.Group]*seats
 	scratch bridge.Scratch
 	frames  frames
+	tally   tally
 	writes  int
 	at      time.Time // when the write before ended, or others were let run
 }
@@ -183,7 +184,7 @@ type seats struct {
 }
 
 func newShard(s *sweeper, l line) *shard {
-	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}}
+	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}, tally: s.handler.metrics.tally()}
 }
 
 // send puts something into the inbox.
@@ -241,6 +242,7 @@ func (sh *shard) run(ctx context.Context) {
 				sh.sweep(g, beat)
 			}
 		}
+		sh.tally.flush()
 	}
 }
 
@@ -349,7 +351,7 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 	if id != b.ID {
 		s.f.Told(id)
 	}
-	frame := sh.frames.of(&p)
+	frame := sh.frames.of(&p, b.Units)
 	n, err := sh.line.try(s, frame)
 	switch {
 	case err != nil:
@@ -364,13 +366,18 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 		c.late = &late
 		sh.giveBack(c, &p, n)
 	default:
-		if sh.frames.bytes >= largeBatch || sizeOf(b.Units) >= largeBatch {
+		if sh.frames.text >= largeBatch {
 			sh.again(c.seats)
 		}
-		c.out.count(sh.frames.bytes)
-		sh.at = c.out.delivered(*b, sh.at)
+		c.out.bytes.Add(uint64(sh.frames.bytes))
+		c.out.events.Add(sh.frames.events)
+		ended := time.Now()
+		sh.tally.wrote(b, sh.frames.bytes, sh.at, ended)
+		c.out.trace(b, sh.at, ended)
+		sh.at = ended
 	}
 	if sh.writes++; sh.writes%yieldAfter == 0 {
+		sh.tally.flush()
 		runtime.Gosched()
 		sh.begin()
 	}
@@ -399,7 +406,10 @@ func (sh *shard) giveBack(c *client, rest *payload, skip int) {
 // written the same one after each other.
 type frames struct {
 	buf    []byte
-	bytes  int // of the parts
+	bytes  int    // of the parts
+	text   int    // bytes of the units that they are made of
+	events uint64 // units that are no heartbeats
+
 	blocks int // 0: there is nothing to be used again
 	first  *byte
 	last   *byte
@@ -412,8 +422,9 @@ type frames struct {
 // first and the last one depends on its filter.
 func (f *frames) forget() { f.blocks, f.first, f.last = 0, nil, nil }
 
-// of returns the chunks of at least one block, until the next call.
-func (f *frames) of(p *payload) []byte {
+// of returns the chunks of at least one block, until the next call. units are what
+// they are made of.
+func (f *frames) of(p *payload, units [][]byte) []byte {
 	first, last := startOf(p.blocks[0]), startOf(p.blocks[len(p.blocks)-1])
 	if f.blocks == len(p.blocks) && f.first == first && f.last == last && f.stored == p.stored && f.before == p.before {
 		return f.buf
@@ -428,6 +439,7 @@ func (f *frames) of(p *payload) []byte {
 		f.buf = appendChunk(f.buf, part)
 		f.bytes += len(part)
 	}
+	f.text, f.events = sizeOf(units), countEvents(units)
 	f.blocks, f.first, f.last, f.stored, f.before = len(p.blocks), first, last, p.stored, p.before
 	return f.buf
 }

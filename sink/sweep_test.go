@@ -364,12 +364,12 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 func TestFramesAreSharedWithinAGroupOnly(t *testing.T) {
 	a, b, c := []byte("a"), []byte("b"), []byte("c")
 	var f frames
-	first := f.of(&payload{blocks: [][]byte{a, b, c}})
-	if again := f.of(&payload{blocks: [][]byte{a, b, c}}); &first[0] != &again[0] {
+	first := f.of(&payload{blocks: [][]byte{a, b, c}}, nil)
+	if again := f.of(&payload{blocks: [][]byte{a, b, c}}, nil); &first[0] != &again[0] {
 		t.Error("the same blocks were framed twice")
 	}
 	f.forget()
-	if got, want := string(f.of(&payload{blocks: [][]byte{a, a, c}})), "1\r\na\r\n1\r\na\r\n1\r\nc\r\n"; got != want {
+	if got, want := string(f.of(&payload{blocks: [][]byte{a, a, c}}, nil)), "1\r\na\r\n1\r\na\r\n1\r\nc\r\n"; got != want {
 		t.Errorf("another group's blocks are %q, want %q", got, want)
 	}
 }

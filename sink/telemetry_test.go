@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -67,8 +69,31 @@ func expectValues(t *testing.T, reader sdkmetric.Reader, want map[string]int64) 
 }
 
 func metered() (Options, sdkmetric.Reader) {
-	reader := sdkmetric.NewManualReader()
-	return Options{Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")}, reader
+	produced := new(histograms)
+	reader := sdkmetric.NewManualReader(sdkmetric.WithProducer(produced))
+	produced.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	return Options{Meter: produced}, reader
+}
+
+// histograms is a meter, and the producer of what it is given to read.
+type histograms struct {
+	metric.Meter
+	all []*bridge.Histogram
+}
+
+func (h *histograms) ObserveHistogram(one *bridge.Histogram) { h.all = append(h.all, one) }
+
+func (h *histograms) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
+	var out metricdata.ScopeMetrics
+	for _, one := range h.all {
+		counts, sum := one.Read()
+		p := metricdata.HistogramDataPoint[float64]{Attributes: *attribute.EmptySet(), Bounds: one.Bounds, BucketCounts: counts, Sum: sum}
+		for _, n := range counts {
+			p.Count += n
+		}
+		out.Metrics = append(out.Metrics, metricdata.Metrics{Name: one.Name, Data: metricdata.Histogram[float64]{DataPoints: []metricdata.HistogramDataPoint[float64]{p}}})
+	}
+	return []metricdata.ScopeMetrics{out}, nil
 }
 
 // Each way in which a connection ends has a name, or an operator cannot tell
@@ -312,6 +337,10 @@ func TestCountingAWriteAllocatesNothing(t *testing.T) {
 	b := bridge.Batch{Units: [][]byte{[]byte("data: 1\n\n")}, Records: 1, Received: now}
 	if got := testing.AllocsPerRun(100, func() { ms.wrote(b, now, now) }); got != 0 {
 		t.Errorf("%v allocations, want none", got)
+	}
+	tally := ms.tally()
+	if got := testing.AllocsPerRun(100, func() { tally.wrote(&b, 9, now, now); tally.flush() }); got != 0 {
+		t.Errorf("%v allocations of a shard, want none", got)
 	}
 }
 

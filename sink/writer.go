@@ -180,10 +180,15 @@ func (o *response) delivered(b bridge.Batch, began time.Time) (ended time.Time) 
 	ended = time.Now()
 	o.events.Add(countEvents(b.Units))
 	o.metrics.wrote(b, began, ended)
+	o.trace(&b, began, ended)
+	return ended
+}
+
+// trace traces a batch that was written.
+func (o *response) trace(b *bridge.Batch, began, ended time.Time) {
 	for _, t := range b.Traces {
 		t.Delivered(bridge.RequestTrace{Span: o.request.SpanContext(), Began: o.since}, began, ended)
 	}
-	return ended
 }
 
 // count counts bytes of blocks that were written.

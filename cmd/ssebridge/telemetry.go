@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -136,12 +137,16 @@ func (t *telemetry) exportSpans(ctx context.Context, res *resource.Resource, log
 func (t *telemetry) exportMetrics(ctx context.Context, res *resource.Resource, b build, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	served, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(), promexporter.WithoutTargetInfo())
+	produced := &histograms{start: time.Now(), scope: instrumentation.Scope{Name: bridge.TracerName, Version: b.version, SchemaURL: semconv.SchemaURL}}
+	served, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithProducer(produced), promexporter.WithoutScopeInfo(), promexporter.WithoutTargetInfo())
 	if err != nil {
 		return fmt.Errorf("set up metrics: %w", err)
 	}
 	options := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(served)}
 	if name := exporterOf("METRICS"); name != "" {
+		// This is how autoexport takes one; whoever names others by OTEL_METRICS_PRODUCERS
+		// gets those instead.
+		autoexport.WithFallbackMetricProducer(func(context.Context) (sdkmetric.Producer, error) { return produced, nil })
 		pushed, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
 			return fmt.Errorf("OTEL_METRICS_EXPORTER=%q or its OTEL_EXPORTER_OTLP_* variables: %w: want otlp (with OTEL_EXPORTER_OTLP_PROTOCOL grpc or http/protobuf), prometheus, console or none", name, err)
@@ -149,7 +154,8 @@ func (t *telemetry) exportMetrics(ctx context.Context, res *resource.Resource, b
 		options = append(options, sdkmetric.WithReader(pushed))
 	}
 	provider := sdkmetric.NewMeterProvider(options...)
-	t.meter = provider.Meter(bridge.TracerName, metric.WithInstrumentationVersion(b.version), metric.WithSchemaURL(semconv.SchemaURL))
+	meter := provider.Meter(bridge.TracerName, metric.WithInstrumentationVersion(b.version), metric.WithSchemaURL(semconv.SchemaURL))
+	t.meter = &histogramMeter{meter, produced}
 	t.shutdowns = append(t.shutdowns, provider.Shutdown)
 	t.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 8, EnableOpenMetrics: true,
