@@ -210,29 +210,44 @@ func (id ID) Append(dst []byte) []byte {
 	start := len(dst)
 	dst = append(dst, idVersion...)
 	for i := range id {
-		dst = append(dst, '~')
-		dst = append(dst, id[i].Stream...)
-		dst = append(dst, '.')
-		dst = strconv.AppendUint(dst, uint64(id[i].Position.Incarnation), 36)
-		dst = appendIDPlaces(dst, id[i].Position.Places)
+		dst = id[i].append(dst)
 	}
 	dst = append(dst, '.')
 	return appendIDCheck(dst, crc32.ChecksumIEEE(dst[start:]))
 }
 
-func appendIDPlaces(dst []byte, places []Place) []byte {
-	if len(places) == 0 {
+func (p *IDPart) append(dst []byte) []byte {
+	dst = p.appendName(dst)
+	if len(p.Position.Places) == 0 {
 		return append(dst, ".0"...)
 	}
-	separator := byte('.')
+	return appendIDPlaces(dst, p.Position.Places, '.')
+}
+
+// appendName appends what comes before the places.
+func (p *IDPart) appendName(dst []byte) []byte {
+	dst = append(dst, '~')
+	dst = append(dst, p.Stream...)
+	dst = append(dst, '.')
+	return strconv.AppendUint(dst, uint64(p.Position.Incarnation), 36)
+}
+
+// appendIDPlaces appends places, each with a separator before it, the first with
+// this one.
+func appendIDPlaces(dst []byte, places []Place, separator byte) []byte {
 	for _, p := range places {
 		dst = append(dst, separator)
-		dst = strconv.AppendInt(dst, max(int64(p.Offset), 0), 36)
-		if value, ok := p.Proof.Value(); ok && value <= idMaxProof {
-			dst = append(dst, '=')
-			dst = strconv.AppendInt(dst, value, 36)
-		}
+		dst = appendIDPlace(dst, p)
 		separator = '-'
+	}
+	return dst
+}
+
+func appendIDPlace(dst []byte, p Place) []byte {
+	dst = strconv.AppendInt(dst, max(int64(p.Offset), 0), 36)
+	if value, ok := p.Proof.Value(); ok && value <= idMaxProof {
+		dst = append(dst, '=')
+		dst = strconv.AppendInt(dst, value, 36)
 	}
 	return dst
 }
