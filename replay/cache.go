@@ -100,12 +100,17 @@ type run struct {
 }
 
 // held is a chunk with the place that it was asked for from: what the log had
-// lost below the chunk's own From was lost already.
+// lost below the chunk's own From was lost already. Its forms are in form.go.
 type held struct {
 	*bridge.Chunk
 	asked bridge.Offset
-	bytes int64
 	cut   bool // the read ended by its bytes
+
+	// Guarded by the cache's mu.
+	run    *run  // that it is counted in; nil: it is not in the cache any more
+	bytes  int64 // with its forms
+	forms  map[formKey]*encoded
+	formed int64 // bytes of the forms, part of bytes
 }
 
 // newCache returns a cache of at most limitBytes of records, with at most reads
@@ -156,21 +161,24 @@ type At struct {
 // above offset. It is shared and must not be changed. Offset must be below the
 // stream's live position. by is whose doing a read is.
 //
+// ours tells that it was read for this call; others that wait for the same read find
+// it in the cache, if it is still there when they get to it.
+//
 // It returns bridge.ErrHistoryChanged when the stream is no longer what at says,
 // and otherwise the errors of the source.
-func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*bridge.Chunk, error) {
+func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (h *held, ours bool, err error) {
 	key := runKey{at.Incarnation, partition, at.Epoch, offset / c.runOffsets}
 	joined := false
 	for {
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
-			return nil, context.Canceled
+			return nil, false, context.Canceled
 		}
 		sr := c.of(s)
 		if sr.generation != at.Generation {
 			c.mu.Unlock()
-			return nil, bridge.ErrHistoryChanged
+			return nil, false, bridge.ErrHistoryChanged
 		}
 		r := sr.runs[key]
 		if r == nil {
@@ -187,10 +195,11 @@ func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Str
 				sr.stats.Hits++
 			}
 			c.mu.Unlock()
-			return ch, nil
+			return ch, ours, nil
 		}
 		if r.flight == nil {
 			c.begin(by, r, offset, at)
+			ours = true
 		} else if !joined {
 			c.stats.Shared++
 			sr.stats.Shared++
@@ -201,15 +210,36 @@ func (c *Cache) Chunk(ctx context.Context, by bridge.RequestTrace, s *bridge.Str
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		}
 		c.mu.Lock()
 		err := r.err
 		c.mu.Unlock()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
+}
+
+// find is Chunk without waiting: nil means that Chunk has to be called.
+func (c *Cache) find(s *bridge.Stream, partition int32, offset bridge.Offset, at At) *held {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sr := c.of(s)
+	if c.closed || sr.generation != at.Generation {
+		return nil
+	}
+	r := sr.runs[runKey{at.Incarnation, partition, at.Epoch, offset / c.runOffsets}]
+	if r == nil {
+		return nil
+	}
+	ch := r.holding(offset)
+	if ch != nil {
+		c.recent.MoveToBack(r.elem)
+		c.stats.Hits++
+		sr.stats.Hits++
+	}
+	return ch
 }
 
 // of returns the runs of a stream, dropping those of an older generation.
@@ -231,13 +261,13 @@ func (c *Cache) of(s *bridge.Stream) *streamRuns {
 
 // holding returns the chunk that covers offset, or the next one if the log was
 // trimmed up to there before it was read.
-func (r *run) holding(offset bridge.Offset) *bridge.Chunk {
+func (r *run) holding(offset bridge.Offset) *held {
 	for _, ch := range r.chunks {
 		if offset < ch.End {
 			if offset < ch.asked {
 				break
 			}
-			return ch.Chunk
+			return ch
 		}
 	}
 	return nil
@@ -338,16 +368,25 @@ func (c *Cache) store(r *run, h *held) {
 		i++
 	}
 	r.chunks = slices.Insert(r.chunks, i, h)
+	h.run = r
 	c.take(r, h.bytes)
+	c.makeRoom(h)
+}
+
+// makeRoom lets go of what is beyond the limit, but not of keep: other runs, least
+// recently used first, and then other chunks of its run.
+func (c *Cache) makeRoom(keep *held) {
+	r := keep.run
 	c.recent.MoveToBack(r.elem)
 	c.evict(r)
 	// What is left is this run alone, or runs that are being read.
 	for c.stats.Bytes > c.limit && len(r.chunks) > 1 {
 		oldest := 0
-		if r.chunks[0] == h {
+		if r.chunks[0] == keep {
 			oldest = 1
 		}
 		c.take(r, -r.chunks[oldest].bytes)
+		r.chunks[oldest].run = nil
 		r.chunks = slices.Delete(r.chunks, oldest, oldest+1)
 	}
 }
@@ -374,6 +413,9 @@ func (c *Cache) evict(keep *run) {
 func (c *Cache) drop(r *run) {
 	c.recent.Remove(r.elem)
 	c.stats.Bytes -= r.bytes
+	for _, ch := range r.chunks {
+		ch.run = nil
+	}
 	r.bytes, r.chunks = 0, nil
 }
 

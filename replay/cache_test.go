@@ -78,7 +78,7 @@ func TestReadOfAnOlderGenerationIsNotStored(t *testing.T) {
 		s, before := r.streams["j"], r.at("j")
 		ended := make(chan error)
 		go func() {
-			_, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, before)
+			_, _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, before)
 			ended <- err
 		}()
 		synctest.Wait()
@@ -91,10 +91,10 @@ func TestReadOfAnOlderGenerationIsNotStored(t *testing.T) {
 		if st := r.replay.Stats(); st.Bytes != 0 {
 			t.Errorf("%d bytes of it are kept", st.Bytes)
 		}
-		if _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, before); !errors.Is(err, bridge.ErrHistoryChanged) {
+		if _, _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, before); !errors.Is(err, bridge.ErrHistoryChanged) {
 			t.Errorf("asked for the older generation: %v, want ErrHistoryChanged", err)
 		}
-		if ch, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, r.at("j")); err != nil || len(ch.Records) != 3 {
+		if ch, _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, s, 0, 1, r.at("j")); err != nil || len(ch.Records) != 3 {
 			t.Errorf("asked for the present one: %v, %v", ch, err)
 		}
 		if got := r.sources["j"].Asked(sourcetest.OpReadChunk); got != 2 {
@@ -114,13 +114,13 @@ func TestChunksEndAtTheLivePosition(t *testing.T) {
 		for range 4 {
 			r.sources["k"].Step(0)
 		}
-		ch, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["k"], 0, 0, r.at("k"))
+		ch, _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["k"], 0, 0, r.at("k"))
 		if err != nil || ch.End != 4 || len(ch.Records) != 4 {
 			t.Fatalf("chunk %+v, %v, want it to end at 4", ch, err)
 		}
 		// The run goes on where it ended, as one more chunk.
 		r.sources["k"].Step(0)
-		ch, err = r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["k"], 0, 4, r.at("k"))
+		ch, _, err = r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["k"], 0, 4, r.at("k"))
 		if err != nil || ch.From != 4 || ch.End != 5 {
 			t.Fatalf("chunk %+v, %v, want [4, 5)", ch, err)
 		}
@@ -171,7 +171,7 @@ func TestBrokenReadIsToldToAllWaiters(t *testing.T) {
 		errs := make(chan error)
 		for range 10 {
 			go func() {
-				_, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["j"], 0, 1, r.at("j"))
+				_, _, err := r.replay.cache.Chunk(t.Context(), bridge.RequestTrace{}, r.streams["j"], 0, 1, r.at("j"))
 				errs <- err
 			}()
 		}

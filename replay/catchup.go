@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"time"
 
@@ -38,6 +39,7 @@ const (
 //	feed  7 . 9      nowhere below own: level
 type catchUp struct {
 	f       *Follower
+	trip    *trip  // of f; behind the last batch, f has none any more
 	from    string // event id to begin at, when it is not the subscription's
 	streams []*bridge.Stream
 	group   *bridge.Group
@@ -50,6 +52,10 @@ type catchUp struct {
 
 	pending batch
 	bytes   int
+	trail   bridge.IDTrail // of own, aimed at the place that is read
+	id      []byte         // scratch
+	behind  bridge.Place   // of the last record in pending, if that came last: its id is not made yet
+	idless  bool           // it did
 
 	began   time.Time
 	records int // handed to Next
@@ -77,10 +83,22 @@ const (
 	toLevel
 )
 
+// follow runs the catch-up and tells the follower how it ended.
+func (c *catchUp) follow(ctx context.Context) {
+	t := c.trip
+	defer t.running.Done()
+	defer close(t.done)
+	defer t.stop(nil)
+	defer t.turn.leave()
+	defer c.f.replay.catchUps.Add(-1)
+	runtime.Gosched() // as in turn.wait
+	if end := c.run(ctx); !end.gone {
+		t.end = end
+	}
+}
+
 // run goes through the steps until the client is level or ctx ends.
 func (c *catchUp) run(ctx context.Context) result {
-	defer func() { c.f.replay.batches.give(c.pending.reserved) }()
-	c.began = time.Now()
 	if err := c.resolve(ctx); err != nil {
 		return result{err: err}
 	}
@@ -100,14 +118,11 @@ func (c *catchUp) run(ctx context.Context) result {
 				next = toVerify
 				continue
 			}
-			if err := c.flush(ctx); err != nil {
-				return result{err: err}
-			}
 			c.traceEnd(ctx)
-			return result{cursor: cursor}
+			return c.end(cursor)
 		}
 		if err != nil {
-			return result{last: c.pending.Batch, err: err}
+			return result{last: c.finish(), err: err}
 		}
 	}
 }
@@ -128,10 +143,8 @@ func (c *catchUp) resolve(ctx context.Context) error {
 				c.streams = streams
 				break
 			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			if err := c.await(ctx, changed); err != nil {
+				return err
 			}
 		}
 		group, err := hub.Join(c.streams, f.sub.Filter, f.sub.Form)
@@ -218,9 +231,6 @@ func (c *catchUp) verify(ctx context.Context) (step, error) {
 			return 0, err
 		}
 	}
-	if err := c.flush(ctx); err != nil {
-		return 0, err
-	}
 	return c.aim(ctx, generation)
 }
 
@@ -250,7 +260,7 @@ func (c *catchUp) startAgain(ctx context.Context, i int) error {
 	changed := c.group.Changed()
 	c.states[i].placed = false
 	c.streams[i].DoubtOnce(c.states[i].verdict)
-	return pause(ctx, changed, retryMost)
+	return c.pause(ctx, changed, retryMost)
 }
 
 func (c *catchUp) start(ctx context.Context, s *bridge.Stream) (bridge.Position, error) {
@@ -301,7 +311,7 @@ func (c *catchUp) known(s *bridge.Stream, generation uint64, st *streamState) br
 			return 0, false
 		}
 		at := At{generation, incarnation, c.f.replay.cache.epoch(s, partition)}
-		ch, err := c.f.replay.cache.Chunk(ctx, c.f.request, s, partition, offset+1, at)
+		ch, _, err := c.f.replay.cache.Chunk(ctx, c.trip.request, s, partition, offset+1, at)
 		if err != nil || offset+1 < ch.From {
 			return 0, false
 		}
@@ -314,7 +324,7 @@ func (c *catchUp) known(s *bridge.Stream, generation uint64, st *streamState) br
 
 // proofAt returns the proof of the record at exactly offset, the zero Proof if
 // the chunk has none there.
-func proofAt(ch *bridge.Chunk, offset bridge.Offset) (p bridge.Proof, held bool) {
+func proofAt(ch *held, offset bridge.Offset) (p bridge.Proof, held bool) {
 	if offset < ch.From || offset >= ch.End {
 		return 0, false
 	}
@@ -466,22 +476,33 @@ func (c *catchUp) aim(ctx context.Context, generation uint64) (step, error) {
 		if same {
 			return toTarget, nil
 		}
-		if err := pause(ctx, changed, retryMost); err != nil {
+		if err := c.pause(ctx, changed, retryMost); err != nil {
 			return 0, err
 		}
 	}
 }
 
 // insist repeats a question to a stream's broker until it is answered; the
-// connection is held meanwhile. operation names the span of each try, but for
+// connection is held meanwhile, and others have the turn. What there is for the
+// client so far does not wait for the answer. operation names the span of each try, but for
 // most of many: a broker that is away for hours is not worth a million of them.
 func (c *catchUp) insist(ctx context.Context, s *bridge.Stream, operation string, question func(context.Context) error) error {
+	if err := c.leave(ctx); err != nil {
+		return err
+	}
+	if err := c.repeat(ctx, s, operation, question); err != nil {
+		return err
+	}
+	return c.trip.turn.resume(ctx)
+}
+
+func (c *catchUp) repeat(ctx context.Context, s *bridge.Stream, operation string, question func(context.Context) error) error {
 	wait := retryFirst
 	for try := 1; ; try++ {
 		asking, cancel := context.WithTimeout(ctx, readTimeout)
 		span := trace.Span(nooptrace.Span{})
 		if operation != "" && try&(try-1) == 0 { // 1, 2, 4, 8 …
-			asking, span = startSpan(asking, c.f.request, s, operation)
+			asking, span = startSpan(asking, c.trip.request, s, operation)
 		}
 		err := question(asking)
 		cancel()
@@ -515,6 +536,29 @@ func pause(ctx context.Context, wake <-chan struct{}, d time.Duration) error {
 	return nil
 }
 
+// pause lets others have the turn for d, or until wake is closed. What there is for
+// the client so far does not wait.
+func (c *catchUp) pause(ctx context.Context, wake <-chan struct{}, d time.Duration) error {
+	if err := c.leave(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, wake, d); err != nil {
+		return err
+	}
+	return c.trip.turn.resume(ctx)
+}
+
+// await lets others have the turn until wake is closed.
+func (c *catchUp) await(ctx context.Context, wake <-chan struct{}) error {
+	c.trip.turn.leave()
+	select {
+	case <-wake:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return c.trip.turn.resume(ctx)
+}
+
 // put adds an event to what is handed to Next; withID ends it with own.
 func (c *catchUp) put(ev bridge.Event, withID bool) {
 	if withID {
@@ -525,11 +569,8 @@ func (c *catchUp) put(ev bridge.Event, withID bool) {
 		return
 	}
 	c.add(unit, ev.ID)
-	switch {
-	case ev.Finding != nil:
+	if ev.Finding != nil {
 		c.f.replay.metrics.told(ev.Stream, ev.Finding.Reason, 1)
-	case ev.Record != nil:
-		c.addRecord(ev.Record.Trace)
 	}
 }
 
@@ -543,40 +584,100 @@ func (c *catchUp) addRecord(rt *bridge.RecordTrace) {
 	}
 }
 
+// add adds a unit that ends with this event id; empty: with none.
 func (c *catchUp) add(unit []byte, id string) {
 	c.pending.Units = append(c.pending.Units, unit)
 	c.bytes += len(unit)
 	if id != "" {
-		c.pending.id = id
+		c.pending.id, c.idless = id, false
 	}
 }
 
 // full reports whether what is pending should be handed over.
 func (c *catchUp) full() bool {
-	return c.bytes >= c.f.replay.batchBytes() || len(c.pending.Units) >= c.f.replay.takeEvents
+	return len(c.pending.Units) >= c.f.replay.takeEvents || c.bytes >= takeBytes ||
+		c.pending.room == nil && c.bytes >= c.f.replay.batchBytes()
 }
 
-// flush hands what is pending to Next, which takes it when the client can be
-// written to, and then makes own the position that a heartbeat may tell.
+// flush hands what is pending to Next, and then it is others' turn.
 func (c *catchUp) flush(ctx context.Context) error {
 	if c.fresh {
 		return nil // nothing was verified yet
 	}
-	at := c.own.String()
-	if len(c.pending.Units) == 0 {
-		c.f.replay.batches.give(c.pending.reserved) // of records that nobody is shown
-		c.pending.reserved = 0
-	} else {
-		c.pending.at = at
-		select {
-		case c.f.out <- c.pending:
-			c.pending, c.bytes = batch{}, 0
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := c.hand(ctx); err != nil {
+		return err
 	}
-	c.f.mu.Lock()
-	c.f.progress = at
-	c.f.mu.Unlock()
-	return nil
+	return c.trip.turn.pass(ctx)
+}
+
+// leave hands what is pending to Next and gives up the turn, because something has
+// to be waited for.
+func (c *catchUp) leave(ctx context.Context) error {
+	err := c.hand(ctx)
+	c.trip.turn.leave()
+	return err
+}
+
+// hand hands what is pending to Next, which takes it when the client can be
+// written to, and then makes own the position that a heartbeat may tell. If it has
+// to wait it gives up the turn.
+func (c *catchUp) hand(ctx context.Context) error {
+	if c.fresh {
+		return nil // nothing was verified yet
+	}
+	if len(c.pending.Units) == 0 {
+		at := c.own.String()
+		c.f.mu.Lock()
+		c.trip.progress = at
+		c.f.mu.Unlock()
+		return nil
+	}
+	b := c.finish()
+	select {
+	case c.trip.out <- b:
+		return nil
+	default:
+	}
+	c.trip.turn.leave()
+	b.room, b.Units = c.f.replay.batches.fit(b.room, b.Units) // nobody knows for how long
+	select {
+	case c.trip.out <- b:
+		return nil
+	case <-ctx.Done():
+		c.f.replay.batches.give(b.room)
+		return context.Cause(ctx)
+	}
+}
+
+// end hands over what is pending and the cursor behind it. It does not wait for
+// the client.
+func (c *catchUp) end(cursor *bridge.Cursor) result {
+	b := c.finish()
+	b.cursor = cursor
+	select {
+	case c.trip.out <- b:
+		return result{gone: true}
+	default:
+	}
+	b.room, b.Units = c.f.replay.batches.fit(b.room, b.Units)
+	return result{last: b}
+}
+
+// finish takes what is pending.
+func (c *catchUp) finish() batch {
+	b := c.pending
+	c.makeID()
+	b.id = c.pending.id
+	if len(b.Units) > 0 {
+		b.at = c.own.String()
+	}
+	c.pending, c.bytes = batch{}, 0
+	return b
+}
+
+// makeID makes the event id of the last record in what is pending.
+func (c *catchUp) makeID() {
+	if c.idless {
+		c.pending.id, c.idless = string(c.trail.Append(nil, c.behind)), false
+	}
 }

@@ -70,7 +70,10 @@
 //
 // Nobody is pushed: [Follower.Next] hands out what there is when the writer has
 // room. A client that is away has one goroutine, which stops when the client does
-// not pull; a level one has none. Broker reads run on the cache's own context, so
+// not pull; a level one has none, nor has one that waits for its first turn: a
+// bounded number work at a time, and those that wait for a client, a broker or
+// memory do not count. What has been found is handed out at once when something has to
+// be waited for, and else in whole batches. Broker reads run on the cache's own context, so
 // that a client that leaves does not spoil a read for others, and are bounded for
 // each stream. Questions that a broker does not answer are repeated, and the
 // connection is held meanwhile.

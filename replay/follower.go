@@ -24,8 +24,8 @@ const (
 //	          │  target, walk       │
 //	          └─────────────────────┘ fell out of the ring
 //
-// While it is away, a goroutine of its own catches up and waits until Next takes
-// what it found; while it is level it has none. Its methods are for one goroutine
+// While it is away, a goroutine of its own catches up when it is its turn, and
+// waits until Next takes what it found; while it is level it has none. Its methods are for one goroutine
 // at a time, except those of status.go: to close it while Next waits, end that
 // call's context first.
 type Follower struct {
@@ -45,9 +45,9 @@ type Follower struct {
 	demand bridge.Demand        // of the catch-up, until Close
 	traced *bridge.RequestTrace // nil: the request is not sampled
 
-	scratch  *bridge.Scratch  // for Next; nil until it is needed
-	reserved int64            // of Replay.batches, by what Next last returned
-	streams  []*bridge.Stream // of the group, once it was joined; the catch-up's goroutine
+	scratch *bridge.Scratch  // for Next; nil until it is needed
+	lent    *room            // of Replay.batches, which holds what Next last returned
+	streams []*bridge.Stream // of the group, once it was joined; the catch-up's goroutine
 
 	fresh bool // nothing was sent yet: connected comes first
 	told  bool // caught-up was sent
@@ -61,6 +61,7 @@ type trip struct {
 	done    chan struct{}       // closed when the catch-up has ended
 	end     result              // read after done
 	stop    context.CancelCauseFunc
+	turn    *turn
 	running sync.WaitGroup
 
 	progress string // event id of the catch-up's own position, when nothing is pending; guarded by Follower.mu
@@ -69,17 +70,18 @@ type trip struct {
 // batch is what the catch-up hands to Next.
 type batch struct {
 	bridge.Batch
-	id string // of the last unit that has one
-	at string // event id of the position behind all of them
-	// reserved are bytes of Replay.batches that the units take.
-	reserved int64
+	id   string // of the last unit that has one
+	at   string // event id of the position behind all of them
+	room *room  // of Replay.batches, in which the units are; nil: none
+	// cursor makes it the last one: behind it the client is level.
+	cursor *bridge.Cursor
 }
 
 // result is how a catch-up ended.
 type result struct {
-	cursor *bridge.Cursor // level, if err is nil
-	last   bridge.Batch   // to be written before the end
-	err    error
+	last batch // to be written first
+	err  error // nil: the client is level
+	gone bool  // Next has taken it already
 }
 
 // away starts the catch-up from the position f.at.
@@ -92,32 +94,11 @@ func (f *Follower) away() {
 	f.mu.Lock()
 	f.cursor, f.trip = bridge.Cursor{}, t
 	f.mu.Unlock()
-	cu := &catchUp{f: f, fresh: f.fresh, from: f.at}
+	cu := &catchUp{f: f, trip: t, fresh: f.fresh, from: f.at, began: time.Now()}
 	f.replay.catchUps.Add(1)
-	t.running.Go(func() {
-		defer close(t.done)
-		defer stop(nil)
-		defer f.replay.catchUps.Add(-1)
-		t.end = cu.run(ctx)
-	})
-}
-
-// arrive ends a trip that has led to the group. Where the client is at the very
-// position of the group, it shares its text, too.
-func (f *Follower) arrive() {
-	t := f.trip
-	t.running.Wait()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.cursor, f.trip = *t.end.cursor, nil
-	if head, ok := f.cursor.Head(); ok {
-		if f.at == head {
-			f.at = head
-		}
-		if f.sent == head {
-			f.sent = head
-		}
-	}
+	t.running.Add(1)
+	t.turn = f.replay.turns.newTurn(func() { go cu.follow(ctx) })
+	t.turn.enter()
 }
 
 // now is the time as of spoke.
@@ -125,20 +106,25 @@ func (f *Follower) now() time.Duration { return time.Since(f.replay.began) }
 
 // Next returns the next units to write, waiting for them: events and, after
 // Subscription.Heartbeat of silence, a heartbeat or a position. It returns without
-// any when the client has become level.
+// any when the client has become level without being told anything.
 //
 // An error ends the follower: [bridge.ErrNoStream], a limit of the hub's, or a
 // [*bridge.ResetError], which comes together with units that tell the reset.
 // When ctx ends first, its cause is returned and nothing is lost: Next may be
 // called again.
 func (f *Follower) Next(ctx context.Context) (bridge.Batch, error) {
-	f.replay.batches.give(f.reserved) // of the last one, which is written
-	f.reserved = 0
+	f.returnRoom()
 	b, err := f.next(ctx)
 	if len(b.Units) > 0 {
 		f.spoke = f.now()
 	}
 	return b, err
+}
+
+// returnRoom gives back what Next returned last, which is written.
+func (f *Follower) returnRoom() {
+	f.replay.batches.give(f.lent)
+	f.lent = nil
 }
 
 func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
@@ -170,14 +156,11 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 		case b := <-out:
 			return f.give(b), nil
 		case <-done:
-			if f.end.err != nil {
-				return f.end.last, f.end.err
+			if end := f.end; end.err != nil {
+				f.end.last, f.lent = batch{}, end.last.room
+				return end.last.Batch, end.err
 			}
-			f.arrive()
-			f.replay.handOvers.Add(1)
-			var level bridge.Batch // whoever writes may want to know
-			f.cursor.Mark(&level, f.cursor.Place())
-			return level, nil
+			return f.give(f.end.last), nil
 		default:
 		}
 		select {
@@ -198,14 +181,40 @@ func (f *Follower) next(ctx context.Context) (bridge.Batch, error) {
 }
 
 func (f *Follower) give(b batch) bridge.Batch {
-	f.fresh, f.reserved = false, b.reserved
+	f.lent = b.room
+	if b.cursor != nil {
+		f.running.Wait() // it has nothing left to do
+	}
+	if len(b.Units) > 0 {
+		f.fresh = false
+	}
 	if b.id != "" {
 		f.sent = b.id
 	}
 	f.mu.Lock()
-	f.at, f.progress = b.at, b.at
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	if len(b.Units) > 0 {
+		f.at, f.progress = b.at, b.at
+	}
+	if b.cursor != nil {
+		f.arrive(b.cursor)
+	}
 	return b.Batch
+}
+
+// arrive ends the trip: the client is level. Where it is at the very position of its
+// group, it shares its text, too. The caller holds mu.
+func (f *Follower) arrive(cursor *bridge.Cursor) {
+	f.cursor, f.trip = *cursor, nil
+	f.replay.handOvers.Add(1)
+	if head, ok := f.cursor.Head(); ok {
+		if f.at == head {
+			f.at = head
+		}
+		if f.sent == head {
+			f.sent = head
+		}
+	}
 }
 
 // take gathers in s what the group has for a level client. It notes that the client
@@ -296,7 +305,13 @@ func (f *Follower) ID() string { return f.at }
 func (f *Follower) Close() {
 	if f.trip != nil {
 		f.stop(context.Canceled)
+		if f.turn.drop() {
+			f.replay.catchUps.Add(-1)
+			f.running.Done() // it will not begin
+		}
 		f.running.Wait()
+		f.replay.batches.give(f.end.last.room)
+		f.end = result{}
 	}
 	f.mu.Lock()
 	f.cursor, f.trip = bridge.Cursor{}, nil
@@ -306,6 +321,5 @@ func (f *Follower) Close() {
 		f.group = nil
 	}
 	f.demand.Release()
-	f.replay.batches.give(f.reserved)
-	f.reserved = 0
+	f.returnRoom()
 }

@@ -147,7 +147,7 @@ func TestMemoryStaysWithinItsBudget(t *testing.T) {
 				}
 				open = append(open, r.Open(ctx, &sub))
 			}
-			var worst, rings int64
+			var worst, chunks int64
 			next := func(f *Follower) {
 				ctx, stop := context.WithTimeout(ctx, 5*time.Millisecond) // between stalls
 				defer stop()
@@ -165,10 +165,13 @@ func TestMemoryStaysWithinItsBudget(t *testing.T) {
 				f.pushes <- push
 				<-f.pushed // before it is measured: what is encoded makes garbage
 				if now := heapBytes() - base; now > worst {
-					worst, rings = now, r.Stats().Bytes
+					worst, chunks = now, r.Stats().Bytes
+				}
+				if now := r.Stats().Bytes; now > budget*3/8 { // with what is encoded of them in 20 forms
+					t.Errorf("%d bytes in chunks, want up to %d", now, budget*3/8)
 				}
 			}
-			t.Logf("%s: %d MiB at most, of them %d in chunks; %d MiB allowed", name, worst>>20, rings>>20, int64(most)>>20)
+			t.Logf("%s: %d MiB at most, of them %d in chunks; %d MiB allowed", name, worst>>20, chunks>>20, int64(most)>>20)
 			if worst > most {
 				t.Errorf("%d bytes at most, want up to %d: a quarter more than the budget, and %d for each client", worst, most, perClient)
 			}

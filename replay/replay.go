@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type Options struct {
 	// Tests make these small, so that few records meet many borders.
 	runOffsets bridge.Offset // 0: defaultRunOffsets
 	takeEvents int           // 0: defaultTakeEvents
+	places     int           // catch-ups that work at a time; 0: one for each processor
 }
 
 // Replay takes clients from any position to the live bytes of their group.
@@ -34,13 +36,14 @@ type Replay struct {
 	hub        *bridge.Hub
 	cache      *Cache
 	batches    *budget
+	turns      *turns
 	takeEvents int
 	log        *slog.Logger
 	metrics    *metrics
 	began      time.Time // from which followers count
 
 	handOvers, falls atomic.Uint64
-	catchUps         atomic.Int64 // under way
+	catchUps         atomic.Int64 // under way, or waiting for their turn
 }
 
 // New returns a Replay over the streams of hub. Close it after its last follower.
@@ -66,16 +69,25 @@ func New(hub *bridge.Hub, o Options) *Replay {
 	if o.takeEvents == 0 {
 		o.takeEvents = defaultTakeEvents
 	}
+	if o.places == 0 {
+		o.places = runtime.GOMAXPROCS(0)
+	}
 	cache := newCache(o.CacheBytes, o.Reads, len(hub.Streams()), o.runOffsets)
-	r := &Replay{hub: hub, cache: cache, batches: newBudget(o.BatchBytes), takeEvents: o.takeEvents, log: o.Logger, began: time.Now()}
+	r := &Replay{
+		hub: hub, cache: cache, batches: newBudget(o.BatchBytes), turns: newTurns(o.places), takeEvents: o.takeEvents, log: o.Logger, began: time.Now(),
+	}
 	r.metrics = newMetrics(o.Meter, r)
 	return r
 }
 
-// batchBytes is about how much one catch-up hands on at once: less when there are
-// many.
+// batchBytes is about how much one catch-up hands on at once. While clients take
+// what they are given that is as much as is good for it; when those that do not
+// have half of the budget, each gets an equal part of the other half.
 func (r *Replay) batchBytes() int {
-	return int(min(r.batches.limit/max(1, r.catchUps.Load()), takeBytes))
+	if r.batches.ample() {
+		return takeBytes
+	}
+	return int(min(r.batches.limit*2/5/max(1, r.catchUps.Load()), takeBytes-1)) // and the slots of its units
 }
 
 // Close ends reads that are still under way and waits for them.

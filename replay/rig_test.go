@@ -225,6 +225,9 @@ func (c *rigClient) until(last string) (events []string) {
 				events = append(events, e.text(string(u)))
 			}
 			if e.kind == last {
+				if c.Group() != nil {
+					c.Rest() // as who has written all of it
+				}
 				return events
 			}
 		}

@@ -13,8 +13,11 @@ import (
 // Group returns the group whose bytes the client shares, nil while it is away.
 func (f *Follower) Group() *bridge.Group { return f.cursor.Group() }
 
-// Rest lets go of the room that Next has used.
-func (f *Follower) Rest() { f.scratch = nil }
+// Rest lets go of the room that Next has used, and of what it returned last.
+func (f *Follower) Rest() {
+	f.scratch = nil
+	f.returnRoom()
+}
 
 // Poll is Next for a client that is level, without waiting: it puts into s what
 // there is to write, which may be nothing. If s holds what another client of the

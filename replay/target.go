@@ -10,8 +10,8 @@ import (
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
-// unitOverheadBytes is about what an encoded event has besides its payload.
-const unitOverheadBytes = 256
+// endBytes is room for what an encoder puts around an event id.
+const endBytes = 16
 
 // read delivers what lies between own and the target, partition by partition,
 // from chunks. The target does not move while it is read, so reading ends.
@@ -28,9 +28,6 @@ func (c *catchUp) read(ctx context.Context) (step, error) {
 				return next, err
 			}
 		}
-	}
-	if err := c.flush(ctx); err != nil {
-		return 0, err
 	}
 	return toWalk, nil
 }
@@ -64,20 +61,21 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 			// Not DoubtOnce: this very chunk must go, whatever the reign, or the next
 			// round would find it again.
 			s.Doubt()
-			return toVerify, pause(ctx, nil, retryFirst)
+			return toVerify, c.pause(ctx, nil, retryFirst)
 		}
 		// The chunk is not kept while the client takes its time: a thousand slow ones
 		// would keep a thousand chunks that the cache has long let go of.
-		var room <-chan struct{}
-		next, room = c.deliver(i, partition, ch, next, goal.Offset)
-		if err := c.flush(ctx); err != nil {
-			return 0, err
+		var full bool
+		var more <-chan struct{}
+		next, full, more = c.deliver(i, partition, ch, next, goal.Offset)
+		if full || next < goal.Offset {
+			if err := c.flush(ctx); err != nil {
+				return 0, err
+			}
 		}
-		if room != nil {
-			select {
-			case <-room:
-			case <-ctx.Done():
-				return 0, context.Cause(ctx)
+		if more != nil {
+			if err := c.await(ctx, more); err != nil {
+				return 0, err
 			}
 		}
 	}
@@ -98,53 +96,110 @@ func (c *catchUp) mayLeap(i int, partition int32) bool {
 }
 
 // chunk asks the cache, again and again while the broker does not answer.
-func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (ch *bridge.Chunk, err error) {
-	var changed bool
-	err = c.insist(ctx, s, "", func(ctx context.Context) error { // a read has a span of its own
-		ch, err = c.f.replay.cache.Chunk(ctx, c.f.request, s, partition, offset, at)
-		if errors.Is(err, bridge.ErrHistoryChanged) || c.group.Generation() != c.target.Generation {
-			changed = true
-			return nil
+func (c *catchUp) chunk(ctx context.Context, s *bridge.Stream, partition int32, offset bridge.Offset, at At) (*held, error) {
+	for {
+		if c.group.Generation() != c.target.Generation {
+			return nil, bridge.ErrHistoryChanged
 		}
-		return err
-	})
-	if err == nil && changed {
-		err = bridge.ErrHistoryChanged
+		if ch := c.f.replay.cache.find(s, partition, offset, at); ch != nil {
+			return ch, nil
+		}
+		if err := c.leave(ctx); err != nil {
+			return nil, err
+		}
+		var ch *held
+		var ours, changed bool
+		err := c.repeat(ctx, s, "", func(ctx context.Context) (err error) { // a read has a span of its own
+			ch, ours, err = c.f.replay.cache.Chunk(ctx, c.trip.request, s, partition, offset, at)
+			changed = errors.Is(err, bridge.ErrHistoryChanged) || err != nil && c.group.Generation() != c.target.Generation
+			if changed {
+				return nil
+			}
+			return err
+		})
+		if err == nil && ours && !changed {
+			c.trip.turn.claim() // with it in hand nobody waits: others keep it out of what the cache counts
+			return ch, nil
+		}
+		if err2 := c.trip.turn.resume(ctx); err == nil {
+			err = err2
+		}
+		if err == nil && changed {
+			err = bridge.ErrHistoryChanged
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return ch, err
 }
 
 // deliver adds the records of a chunk in [from, below) to what is handed on, until
-// that is enough, and returns where to read on. When there is no room for the first
-// of them, room tells when there is more.
-func (c *catchUp) deliver(i int, partition int32, ch *bridge.Chunk, from, below bridge.Offset) (next bridge.Offset, room <-chan struct{}) {
+// that is full, and returns where to read on. When there is no room for the first
+// of them, more tells when there is; what is pending has to be handed on first.
+func (c *catchUp) deliver(i int, partition int32, ch *held, from, below bridge.Offset) (next bridge.Offset, full bool, more <-chan struct{}) {
+	pos := c.own[i].Position
+	units := c.f.replay.cache.form(ch, c.own[i].Stream, pos.Incarnation, formKey{c.f.sub.Form, len(c.own) == 1 && len(pos.Places) == 1})
+	defer c.f.replay.cache.settle(ch, units)
+	c.makeID()
+	c.trail.Aim(c.own, i, partition)
 	n, _ := slices.BinarySearchFunc(ch.Records, from, func(r bridge.Record, o bridge.Offset) int { return cmp.Compare(r.Offset, o) })
 	for ; n < len(ch.Records) && ch.Records[n].Offset < below; n++ {
 		r := &ch.Records[n]
+		var unit []byte
 		shown := r.Kind != bridge.Hidden && c.f.sub.Filter.Match(r.Subject)
-		if shown {
-			bytes := int64(len(r.Data)*3/2 + unitOverheadBytes) // as base64, at most
-			if room := c.f.replay.batches.take(bytes); room != nil {
-				return r.Offset, room
+		if shown && r.Kind != bridge.Oversized {
+			unit = units.unit(n, r)
+			if full, more := c.makeRoom(len(unit)); full {
+				return r.Offset, full, more
 			}
-			c.pending.reserved += bytes
 		}
-		c.own[i].Position.Places[partition] = r.Next()
-		if !shown {
-			continue
+		pos.Places[partition] = r.Next()
+		switch {
+		case !shown:
+		case r.Kind == bridge.Oversized:
+			c.put(bridge.Event{Kind: bridge.LossEvent, Stream: c.own[i].Stream, Finding: &bridge.Finding{
+				Reason: bridge.TooLarge, Partition: partition, From: r.Offset, To: r.Offset, Next: pos,
+			}}, true)
+		case len(unit) > 0:
+			c.addShared(unit, !units.key.alone, r)
 		}
-		ev := bridge.Event{Kind: bridge.RecordEvent, Stream: c.own[i].Stream, Record: r}
-		if r.Kind == bridge.Oversized {
-			ev = bridge.Event{Kind: bridge.LossEvent, Stream: c.own[i].Stream, Finding: &bridge.Finding{
-				Reason: bridge.TooLarge, Partition: partition, From: r.Offset, To: r.Offset, Next: c.own[i].Position,
-			}}
-		}
-		c.put(ev, true)
 		if c.full() {
-			return r.Offset + 1, nil
+			return r.Offset + 1, true, nil
 		}
 	}
-	return min(max(ch.End, ch.Skip), below), nil
+	return min(max(ch.End, ch.Skip), below), false, nil
+}
+
+// makeRoom sees to it that a unit of so many bytes, and its end, can be added. If
+// it cannot, what is pending is full: either of bytes, or there is no room for
+// more before more is closed.
+func (c *catchUp) makeRoom(unit int) (full bool, more <-chan struct{}) {
+	need := unit + c.trail.MaxBytes() + endBytes
+	if r := c.pending.room; r != nil {
+		return len(r.bytes)+need > cap(r.bytes), nil
+	}
+	r, more := c.f.replay.batches.take(max(need, c.f.replay.batchBytes()))
+	if r == nil {
+		return true, more
+	}
+	c.pending.room, c.pending.Units = r, append(r.units, c.pending.Units...)
+	return false, nil
+}
+
+// addShared adds a copy of a chunk's unit, which has no end of its own if open.
+// Slices of the chunk itself would keep the whole of it for as long as the client
+// takes.
+func (c *catchUp) addShared(unit []byte, open bool, r *bridge.Record) {
+	room := c.pending.room
+	start := len(room.bytes)
+	room.bytes = append(room.bytes, unit...)
+	if open {
+		c.id = c.trail.Append(c.id[:0], r.Next())
+		room.bytes = c.f.sub.Form.Encoder.AppendEnd(room.bytes, string(c.id))
+	}
+	c.add(room.bytes[start:len(room.bytes):len(room.bytes)], "")
+	c.behind, c.idless = r.Next(), true
+	c.addRecord(r.Trace)
 }
 
 // arrive moves own to the target's place once all below it is delivered. The
@@ -182,7 +237,7 @@ func (c *catchUp) awaitReader(ctx context.Context, i int, atMost time.Duration) 
 		return nil
 	}
 	c.streams[i].Source().Poke()
-	return pause(ctx, changed, atMost)
+	return c.pause(ctx, changed, atMost)
 }
 
 // disagree reports whether both proofs are known and differ.
@@ -190,7 +245,7 @@ func disagree(a, b bridge.Proof) bool { return a != 0 && b != 0 && a != b }
 
 // agrees reports whether a chunk and a place mean the same record, as far as
 // both know it.
-func agrees(ch *bridge.Chunk, pl bridge.Place) bool {
+func agrees(ch *held, pl bridge.Place) bool {
 	if pl.Offset == ch.From {
 		return !disagree(ch.Before, pl.Proof)
 	}

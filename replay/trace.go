@@ -53,7 +53,7 @@ func traceVerdict(ctx context.Context, v bridge.Verdict) {
 func (c *catchUp) traceEnd(ctx context.Context) {
 	now := time.Now()
 	took := now.Sub(c.began)
-	_, span := startSpan(ctx, c.f.request, c.streams[0], "catch up",
+	_, span := startSpan(ctx, c.trip.request, c.streams[0], "catch up",
 		trace.WithSpanKind(trace.SpanKindInternal), trace.WithTimestamp(now.Add(-min(took, bridge.LongestSpan))))
 	if span.IsRecording() {
 		names := make([]string, 0, len(c.streams))

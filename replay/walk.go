@@ -20,7 +20,8 @@ type aheadKey struct {
 func (c *catchUp) walk(ctx context.Context) (step, error) {
 	ahead := c.ahead()
 	if len(ahead) == 0 {
-		return c.level(ctx)
+		c.caughtUp()
+		return toLevel, nil
 	}
 	c.group.StartWalk()
 	defer c.group.EndWalk()
@@ -36,19 +37,26 @@ func (c *catchUp) walk(ctx context.Context) (step, error) {
 			return toVerify, c.flush(ctx)
 		case bridge.AtHead:
 			c.caughtUp()
-			if err := c.flush(ctx); err != nil {
+			if err := c.leave(ctx); err != nil {
 				return 0, err
 			}
+			beat := false
 			select {
 			case <-changed:
 			case <-heartbeat.C:
+				beat = true
+			case <-ctx.Done():
+				return 0, context.Cause(ctx)
+			}
+			if err := c.trip.turn.resume(ctx); err != nil {
+				return 0, err
+			}
+			if beat {
 				heartbeat.Reset(c.f.sub.Heartbeat)
 				exact, err := c.stillExact(ctx, ahead)
 				if err != nil || !exact {
 					return toVerify, err
 				}
-			case <-ctx.Done():
-				return 0, context.Cause(ctx)
 			}
 		case bridge.Going:
 			for n := range entries {
@@ -60,8 +68,9 @@ func (c *catchUp) walk(ctx context.Context) (step, error) {
 					return toVerify, c.flush(ctx)
 				}
 				c.target.Number++
-				if len(ahead) == 0 {
-					return c.level(ctx)
+				if len(ahead) == 0 { // own is the feed's vector now
+					c.caughtUp()
+					return toLevel, nil
 				}
 			}
 		}
@@ -79,12 +88,6 @@ func (c *catchUp) ahead() map[aheadKey]bool {
 		}
 	}
 	return ahead
-}
-
-// level ends the catch-up: own is the feed's vector now.
-func (c *catchUp) level(ctx context.Context) (step, error) {
-	c.caughtUp()
-	return toLevel, c.flush(ctx)
 }
 
 // caughtUp tells once a connection that its history is delivered.

@@ -51,8 +51,11 @@ func follow(ctx context.Context, f Follower, out *response, seat func() bool) er
 		batch, err = f.Next(ctx)
 	}
 	shares, _ := f.(sharer)
+	level, _ := f.(sharer)
 	for {
-		out.enter(batch.Group)
+		if level != nil {
+			out.enter(level.Group())
+		}
 		if len(batch.Units) > 0 && (err == nil || out.begun) {
 			id, err := out.deliver(batch)
 			if err != nil {
