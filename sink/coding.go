@@ -71,18 +71,23 @@ const (
 	rawBytes    = 128 << 10
 )
 
+// gzipFlush is an empty stored block. Go's compress/flate keeps what it has decoded
+// until it meets one, or its window is full.
+const gzipFlush = "\x00\x00\x00\xff\xff"
+
 // appendStored appends text in a coding, but not compressed. Nothing that comes
 // before or after it matters, as long as both end where the other begins: it is
 // stored blocks for gzip, and a frame of raw blocks for zstd.
 func (c Coding) appendStored(dst, text []byte) []byte {
 	switch {
-	case c == Gzip:
+	case c == Gzip && len(text) > 0:
 		for piece := range slices.Chunk(text, storedBytes) {
 			dst = append(dst, 0) // not the last block; stored; the rest of the byte is padding
 			dst = binary.LittleEndian.AppendUint16(dst, uint16(len(piece)))
 			dst = binary.LittleEndian.AppendUint16(dst, ^uint16(len(piece)))
 			dst = append(dst, piece...)
 		}
+		dst = append(dst, gzipFlush...)
 	case c == Zstd && len(text) > 0:
 		// Magic number, and a descriptor: a single segment, whose size has 4 bytes.
 		dst = append(dst, 0x28, 0xb5, 0x2f, 0xfd, 0b1010_0000)

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -119,6 +120,78 @@ func TestStoredTextIsReadBack(t *testing.T) {
 		if got, err := decode(c, content); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, %v, want %d", c, len(got), err, len(want))
 		}
+	}
+}
+
+// An event must not wait within a decoder for the next one, however it was coded:
+// stored, compressed with others' history, or without any.
+func TestDecodersHandOnEachEvent(t *testing.T) {
+	for _, c := range []Coding{Gzip, Zstd} {
+		t.Run(string(c), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				content, wire := io.Pipe()
+				defer wire.Close()
+				var text bytes.Buffer
+				ended := make(chan error, 1)
+				go func() {
+					var r io.Reader
+					var err error
+					if c == Gzip {
+						r, err = gzip.NewReader(content)
+					} else {
+						r, err = zstd.NewReader(content, zstd.WithDecoderConcurrency(1))
+					}
+					if err == nil {
+						_, err = io.Copy(&text, r)
+					}
+					ended <- err
+				}()
+				cs := newCompressors([]Coding{c}, 10<<20)
+				group, log := new(bridge.Group), orders(8)
+				b := &body{coding: c, all: cs}
+				var want []byte
+				write := func(how string, p payload, units ...[]byte) {
+					t.Helper()
+					if _, err := wire.Write(joined(&p)); err != nil {
+						t.Fatal(err)
+					}
+					want = append(want, bytes.Join(units, nil)...)
+					synctest.Wait()
+					if !bytes.Equal(text.Bytes(), want) {
+						t.Fatalf("%s: the decoder has handed on %d bytes, want %d", how, text.Len(), len(want))
+					}
+				}
+				next := func(how string, b *body, i int) payload {
+					var p payload
+					batch := bridge.Batch{Group: group, From: uint64(i), To: uint64(i + 2), Units: log[i : i+2]}
+					if _, ok := b.next(&batch, time.Now(), &p); !ok || p.stored != identity {
+						t.Fatalf("%s: the events are not compressed", how)
+					}
+					return p
+				}
+				write("stored", b.alone(log[:2]), log[:2]...)
+				var other *body
+				for range minShared {
+					other = &body{coding: c, all: cs}
+					other.open()
+					other.enter(group)
+				}
+				next("another one", other, 0)
+				next("another one", other, 2)
+				b.enter(group)
+				write("without a history", next("without a history", b, 2), log[2:4]...)
+				write("stored again", b.alone([][]byte{[]byte(":\n")}), []byte(":\n"))
+				time.Sleep(joinAfter)
+				write("with a history", next("with a history", b, 4), log[4:6]...)
+				write("with a history again", next("with a history", b, 6), log[6:]...)
+				if _, err := wire.Write(b.appendEnd(nil)); err != nil || wire.Close() != nil {
+					t.Fatal(err)
+				}
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
 
