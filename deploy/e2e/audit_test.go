@@ -50,6 +50,7 @@ func TestAuditAccusesEveryFault(t *testing.T) {
 		"lost":              {told("connected 1 {}", "message 2 one", "message 4 three", "message 6 five"), story{first}, "record 2 of s (two) is lost"},
 		"lost at the end":   {told("connected 1 {}", "message 2 one", "message 3 two", "message 4 three"), story{first}, "record 5 of s (five) is lost"},
 		"lost by position":  {told("connected 3 {}", "position 4 {}", "message 6 five"), story{first}, "record 3 of s (three) is lost"},
+		"goes back":         {told("connected 3 {}", "message 4 three", "position 3 {}", "message 6 five"), story{first}, "goes back to 3"},
 		"doubled":           {told("connected 3 {}", "message 4 three", "message 4 three", "message 6 five"), story{first}, "again or out of order"},
 		"filtered out":      {told("connected 4 {}", "message 5 four", "message 6 five"), story{first}, "was filtered out"},
 		"unknown":           {told("connected 4 {}", "message 5 vier", "message 6 five"), story{first}, "no record that any stream has"},

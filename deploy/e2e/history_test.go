@@ -166,7 +166,7 @@ func (l life) join(earlier life) life {
 // what is wrong, each fault once:
 //
 //   - a record lost without a gap, doubled, out of order, or changed
-//   - an id that is not the position behind its event
+//   - an id that is not the position behind its event, or that goes back
 //   - a gap over records that the broker still holds, or that does not go on
 //     right behind itself
 //   - a connection that does not begin at the position the last one ended at
@@ -275,7 +275,11 @@ func (a *auditor) see(i int, e ssetest.Event) {
 	case "position", "caught-up", "closing":
 		for name := range a.streams {
 			pos, _ := id.Lookup(name)
-			a.skip(where+" ("+e.Type+")", name, uint64(pos.Place(0).Offset))
+			next := uint64(pos.Place(0).Offset)
+			if want := a.streams[name].want; max(1, next) < want {
+				a.accuse("%s: %s goes back to %d, want %d or later", where, e.Type, next, want)
+			}
+			a.skip(where+" ("+e.Type+")", name, next)
 		}
 	default:
 		a.accuse("%s: type %q", where, e.Type)
