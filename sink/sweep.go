@@ -164,6 +164,7 @@ type shard struct {
 	frames  frames
 	tally   tally
 	writes  int
+	ahead   uint64    // read and not used
 	at      time.Time // when the write before ended, or others were let run
 }
 
@@ -338,6 +339,7 @@ func (sh *shard) begin() {
 // serve writes what one seated client has pending.
 func (sh *shard) serve(s seating, beats time.Duration) {
 	c := s.c
+	sh.ahead = c.out.bytes.Load() // for the cache: it is fetched beside what Poll looks at
 	if !s.f.Poll(&sh.scratch) {
 		sh.unseat(c)
 		sh.giveBack(c, nil, 0)
