@@ -153,6 +153,13 @@ func (cs *clients) count() int {
 	return len(cs.open)
 }
 
+// came returns how many were ever let in.
+func (cs *clients) came() uint64 {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.last
+}
+
 // bucket is a token bucket that holds up to one second's worth, full at first.
 type bucket struct {
 	perSecond float64 // 0: no bound

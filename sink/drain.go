@@ -57,6 +57,9 @@ func (h *Handler) Draining() bool { return h.clients.isDraining() }
 // Clients returns how many clients are being served.
 func (h *Handler) Clients() int { return h.clients.count() }
 
+// Came returns how many clients were let in since the start.
+func (h *Handler) Came() uint64 { return h.clients.came() }
+
 // waitUntil waits for a time. It returns false when ctx or gone came first.
 func waitUntil(ctx context.Context, at time.Time, gone <-chan struct{}) bool {
 	timer := time.NewTimer(time.Until(at))

@@ -222,6 +222,7 @@ func (s *service) run(ctx context.Context, public, private net.Listener) error {
 		func(work context.Context) error { return s.upstream.run(work, s.hub.Run) },
 		func(work context.Context) error { return clients.Run(work, public) },
 		s.sweep,
+		func(work context.Context) error { return giveBack(work, s.events.Came, freeMemory) },
 		func(work context.Context) error { return operators.Run(work, private) },
 		func(work context.Context) error {
 			select {
