@@ -373,3 +373,47 @@ func TestFramesAreSharedWithinAGroupOnly(t *testing.T) {
 		t.Errorf("another group's blocks are %q, want %q", got, want)
 	}
 }
+
+// A client that waits for something to happen keeps little: with thousands of them
+// that is most of what the bridge takes.
+func TestSeatedClientsKeepLittle(t *testing.T) {
+	const clients, bound = 500, 2500 // bytes each, with the test's own end of the connection
+	r := newSocketRig(t, Options{}, 1<<20)
+	open := func() net.Conn {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/events"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := io.WriteString(conn, "GET /events HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for got := ""; !strings.Contains(got, "event: caught-up") || !strings.HasSuffix(got, "\n\n\r\n"); {
+			var buf [512]byte
+			n, err := conn.Read(buf[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += string(buf[:n])
+		}
+		return conn
+	}
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // of what pools held
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	open()
+	before, goroutines := heap(), runtime.NumGoroutine()
+	for range clients {
+		open()
+	}
+	r.until(t, "all clients to be seated", func() bool { return runtime.NumGoroutine() < goroutines+10 })
+	each := (heap() - before) / clients
+	if each > bound {
+		t.Errorf("a client keeps %d bytes, want at most %d", each, bound)
+	}
+	t.Logf("a client keeps %d bytes", each)
+}

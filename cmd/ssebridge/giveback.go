@@ -14,9 +14,9 @@ const (
 	// calmSeconds is for how long hardly anybody has come when a storm is over: fewer
 	// than a twentieth of all that it brought.
 	calmSeconds = 3
-	// giveBackEvery is the least time between two times. Go's runtime collects garbage
-	// as often by itself.
-	giveBackEvery = 2 * time.Minute
+	// giveBackEvery is the least time between two times. That is for storms after
+	// storms: a steady stream of clients brings it about once a minute.
+	giveBackEvery = 10 * time.Second
 )
 
 // giveBack lets release be called when many clients have come and it is calm again,

@@ -21,15 +21,15 @@ func TestMemoryIsGivenBackOnceAfterAStorm(t *testing.T) {
 		"nobody":     {func(int) uint64 { return 0 }, nil},
 		"few":        {func(s int) uint64 { return map[int]uint64{10: 999}[s] }, nil},
 		"a storm":    {func(s int) uint64 { return map[int]uint64{10: 5000, 11: 5000}[s] }, []int{15}},
-		"a stream":   {func(int) uint64 { return 400 }, []int{60, 180, 300}},
-		"two storms": {func(s int) uint64 { return map[int]uint64{10: 5000, 60: 5000}[s] }, []int{14, 134}},
+		"a stream":   {func(int) uint64 { return 400 }, []int{60, 120, 180, 240, 300}},
+		"two storms": {func(s int) uint64 { return map[int]uint64{10: 5000, 15: 5000, 60: 5000}[s] }, []int{14, 24, 64}},
 		"later ones": {func(s int) uint64 { return map[int]uint64{10: 5000, 200: 1000, 400: 999}[s] }, []int{14, 204}},
 		"stragglers": {func(s int) uint64 {
 			if s == 10 {
 				return 5000
 			}
 			return 20
-		}, []int{14, 134, 254}},
+		}, []int{14, 74, 134, 194, 254, 314}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
