@@ -13,6 +13,7 @@ import (
 // counts by itself.
 type metrics struct {
 	resumes, gaps, resets metric.Int64Counter
+	verdicts              map[string]metric.MeasurementOption // of resumes; made once, as thousands may come at once
 }
 
 // newMetrics makes the instruments. Their names are valid, so a meter has no
@@ -35,7 +36,9 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 		falls     = observed("ssebridge.replay.falls", "{client}", "Times what such a client needed next had left the ring.")
 	)
 	// From the first moment on, so that the first gap is an increase.
+	ms.verdicts = map[string]metric.MeasurementOption{}
 	for _, verdict := range []string{"new", "exact", "gap", "reset"} {
+		ms.verdicts[verdict] = metric.WithAttributeSet(attribute.NewSet(attribute.String("verdict", verdict)))
 		ms.resumed(verdict, 0)
 	}
 	for _, s := range r.hub.Streams() {
@@ -66,7 +69,7 @@ func newMetrics(m metric.Meter, r *Replay) *metrics {
 
 // resumed counts connections by their verdict.
 func (ms *metrics) resumed(verdict string, n int64) {
-	ms.resumes.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(attribute.String("verdict", verdict))))
+	ms.resumes.Add(context.Background(), n, ms.verdicts[verdict])
 }
 
 // told counts gaps or resets that clients are told.
