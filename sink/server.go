@@ -72,7 +72,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		served = s.http.Serve(ln)
+		served = s.http.Serve(paced(ln))
 	}()
 	select {
 	case <-ended:

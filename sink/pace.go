@@ -1,0 +1,60 @@
+package sink
+
+import (
+	"net"
+	"os"
+)
+
+// paceConnections is how many connections are taken in before all else has its turn:
+// enough to share the questions that they cause, few enough to be served in some
+// milliseconds.
+const paceConnections = 32
+
+// pacedListener takes in a few connections at a time, and the next ones when all that
+// those before set going has come as far as it can without waiting. Thousands of
+// clients that come at once then wait in the listener's queue, as far as that has
+// room, and not in front of live ones.
+type pacedListener struct {
+	net.Listener
+	rest  func() // returns when all else had its turn
+	end   func() // makes rest return at once
+	taken int    // since all else had its turn
+}
+
+// paced returns ln with that pace, and ln itself where there are no pipes.
+//
+// Go's scheduler looks at the network when nothing else is left to run, or every
+// 10 ms. A goroutine that waits for a byte in a pipe therefore goes on when all
+// others have been given their turn, and what has arrived for them as well.
+func paced(ln net.Listener) net.Listener {
+	from, to, err := os.Pipe()
+	if err != nil {
+		return ln
+	}
+	rest := func() {
+		go func() { _, _ = to.Write([]byte{0}) }() // ends at once: the pipe is empty or closed
+		var one [1]byte
+		_, _ = from.Read(one[:]) // fails when the listener is closed, of which Accept tells
+	}
+	end := func() {
+		_ = from.Close()
+		_ = to.Close()
+	}
+	return &pacedListener{Listener: ln, rest: rest, end: end}
+}
+
+// Accept is called by one goroutine.
+func (l *pacedListener) Accept() (net.Conn, error) {
+	if l.taken++; l.taken > paceConnections {
+		l.taken = 1
+		l.rest()
+	}
+	return l.Listener.Accept()
+}
+
+// Close makes Accept fail.
+func (l *pacedListener) Close() error {
+	err := l.Listener.Close()
+	l.end()
+	return err
+}
