@@ -10,6 +10,10 @@ import (
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
+// chunksAtOnce is through how many chunks a catch-up goes before it is others' turn,
+// and what it has found, be it only a position, is handed on.
+const chunksAtOnce = 4
+
 // endBytes is room for what an encoder puts around an event id.
 const endBytes = 16
 
@@ -43,7 +47,8 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 	}
 	// next runs over holes; own, and with it every id, only ever stands behind a
 	// record that exists or at the target.
-	for next := own.Offset; next < goal.Offset; {
+	next := own.Offset
+	for read := 1; next < goal.Offset; read++ {
 		if c.group.Generation() != c.target.Generation {
 			return toVerify, nil
 		}
@@ -68,7 +73,7 @@ func (c *catchUp) readPartition(ctx context.Context, i int, partition int32) (st
 		var full bool
 		var more <-chan struct{}
 		next, full, more = c.deliver(i, partition, ch, next, goal.Offset)
-		if full || next < goal.Offset {
+		if full || next < goal.Offset && read%chunksAtOnce == 0 {
 			if err := c.flush(ctx); err != nil {
 				return 0, err
 			}
