@@ -47,7 +47,7 @@ func BenchmarkReconnect(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		c := r.Open(ctx, sub)
+		c := r.Open(ctx, &sub)
 		records := 0
 		for c.Group() == nil {
 			batch, err := c.Next(ctx)

@@ -102,9 +102,21 @@ func (b *budget) give(r *room) {
 		r.bytes, r.units = r.bytes[:0], r.units[:0]
 		b.full.Put(r)
 	}
+	b.uncount(counted)
+}
+
+// abandon is give where somebody may still read it: nobody else will write to it. r
+// may be nil.
+func (b *budget) abandon(r *room) {
+	if r != nil {
+		b.uncount(r.counted)
+	}
+}
+
+func (b *budget) uncount(bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= counted
+	b.used -= bytes
 	if b.more != nil {
 		close(b.more)
 		b.more = nil

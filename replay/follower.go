@@ -321,5 +321,8 @@ func (f *Follower) Close() {
 		f.group = nil
 	}
 	f.demand.Release()
-	f.returnRoom()
+	// Not given back to be used again: a write that failed over HTTP/2 may have
+	// returned before the server has done with the bytes.
+	f.replay.batches.abandon(f.lent)
+	f.lent = nil
 }

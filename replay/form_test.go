@@ -146,3 +146,39 @@ func TestEncodedRecordsAreCountedWithTheirChunk(t *testing.T) {
 		}
 	})
 }
+
+// A write that failed over HTTP/2 may have returned while the server still reads what
+// it was given. Nobody else's records may get there.
+func TestLastBatchOfAClosedClientIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js)
+		r.fill("j", 0, 20)
+		r.follow(bridge.Subscription{Start: all()}).until("caught-up") // so that nobody waits for a read
+		for range 20 {
+			c := r.follow(bridge.Subscription{Start: all()})
+			b, err := c.Next(t.Context())
+			if err != nil || b.Records == 0 {
+				t.Fatalf("%d records, %v", b.Records, err)
+			}
+			before := make([]string, 0, len(b.Units))
+			for _, u := range b.Units {
+				before = append(before, string(u))
+			}
+			c.leave()
+			other := r.follow(bridge.Subscription{Start: all(), Form: bridge.Form{NoNames: true}})
+			other.until("caught-up")
+			other.leave()
+			third := r.follow(bridge.Subscription{From: from(t, simDecode([]byte(before[len(before)/2])).id)})
+			third.until("caught-up")
+			third.leave()
+			for i, u := range b.Units {
+				if string(u) != before[i] {
+					t.Fatalf("unit %d is %q now, it was %q", i, u, before[i])
+				}
+			}
+		}
+		if used := r.replay.batches.used; used != 0 {
+			t.Errorf("%d bytes are counted when nobody is given anything", used)
+		}
+	})
+}

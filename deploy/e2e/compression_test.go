@@ -224,7 +224,7 @@ func ask(t *testing.T, method, url string, header map[string]string) *http.Respo
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
-	resp, err := coded.RoundTrip(r)
+	resp, err := rawHTTP.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func TestCompressedEventsPassProxies(t *testing.T) {
 	eachProxy(t, func(t *testing.T, p proxyProgram) {
 		b := startBehind(t, p, nil, "COMPRESSION=gzip", "HEARTBEAT=1s")
 		straight := open(t, &ssetest.Client{URL: b.bridges[0].events("")})
-		kind := decoderKind{p.name, "gzip", readByGo("gzip", coded)}
+		kind := decoderKind{p.name, "gzip", readByGo("gzip", rawHTTP)}
 		var clients []*decoded
 		for range 8 { // four for each bridge
 			clients = append(clients, startDecoding(t, kind, b.url))

@@ -33,8 +33,8 @@ type decoderKind struct {
 func decoderKinds(t *testing.T) []decoderKind {
 	t.Helper()
 	all := []decoderKind{
-		{"Go", "gzip", readByGo("gzip", coded)},
-		{"Go by hand", "zstd", readByGo("zstd", coded)},
+		{"Go", "gzip", readByGo("gzip", rawHTTP)},
+		{"Go by hand", "zstd", readByGo("zstd", rawHTTP)},
 	}
 	curl, err := exec.LookPath("curl")
 	if err != nil {
@@ -125,8 +125,8 @@ func readByCurl(t *testing.T, curl, coding string) func(context.Context, string,
 	}
 }
 
-// coded is net/http without its own decompression.
-var coded http.RoundTripper = &http.Transport{DisableCompression: true, DisableKeepAlives: true}
+// rawHTTP is net/http without its own decompression.
+var rawHTTP http.RoundTripper = &http.Transport{DisableCompression: true, DisableKeepAlives: true}
 
 func readByGo(coding string, transport http.RoundTripper) func(context.Context, string, io.Writer) error {
 	return func(ctx context.Context, url string, out io.Writer) error {
