@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -46,8 +45,7 @@ type client struct {
 	watched bool        // its line tells when the connection ends
 
 	// Of a connection that was taken over.
-	sweeper *sweeper // nil: it was not
-	socket  syscall.RawConn
+	sweeper *sweeper              // nil: it was not
 	shard   atomic.Pointer[shard] // in which it may sit; anybody reads it
 	seats   *seats                // nil: it does not sit
 	seat    int                   // index in seats

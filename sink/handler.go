@@ -307,7 +307,7 @@ func (h *Handler) takeOver(c *client, s *sweeper, unhook func() bool) bool {
 	}
 	unhook()
 	c.out.take = nil
-	c.sweeper, c.socket = s, socketOf(c.out.conn, h.opt.WriteTimeout)
+	c.sweeper, c.out.socket = s, socketOf(c.out.conn, h.opt.WriteTimeout)
 	sh := s.shardFor()
 	c.shard.Store(sh)
 	if c.watched = sh.line.watch(c); !c.watched {
@@ -335,7 +335,7 @@ func (h *Handler) seat(c *client, f sharer) bool {
 	}
 	f.Rest()
 	c.rest()
-	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f, c.socket}) })
+	c.shard.Load().send(func(in *inbox) { in.seats = append(in.seats, seating{c, f, c.out.socket}) })
 	return true
 }
 

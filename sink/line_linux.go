@@ -55,20 +55,21 @@ func newEpollLine() (line, error) {
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make an epoll: %w", err), l.epoll.Close())
 	}
-	l.send = func(fd uintptr) {
-		for {
-			// Package syscall has no send with flags and no address. By send(2) the kernel
-			// finds its way to the socket sooner than by write(2): some 5 % of all. It never
-			// waits, so the scheduler need not be told of it.
-			n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd,
-				uintptr(unsafe.Pointer(unsafe.SliceData(l.p))), uintptr(len(l.p)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-			if errno != syscall.EINTR {
-				l.n, l.errno = int(n), errno
-				return
-			}
+	l.send = func(fd uintptr) { l.n, l.errno = sendTo(fd, l.p) }
+	return l, nil
+}
+
+// sendTo sends what a socket has room for. Package syscall has no send with flags
+// and no address. By send(2) the kernel finds its way to the socket sooner than by
+// write(2): some 5 % of all. It never waits, so the scheduler need not be told of it.
+func sendTo(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd,
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		if errno != syscall.EINTR {
+			return int(n), errno
 		}
 	}
-	return l, nil
 }
 
 // try implements [line]. It holds the socket open, as Control does, and not what
@@ -90,7 +91,7 @@ func (l *epollLine) try(s seating, p []byte) (int, error) {
 
 // watch implements [line].
 func (l *epollLine) watch(c *client) bool {
-	if c.socket == nil {
+	if c.out.socket == nil {
 		return false
 	}
 	l.mu.Lock()
@@ -99,7 +100,7 @@ func (l *epollLine) watch(c *client) bool {
 	l.byKey[c.key] = c
 	l.mu.Unlock()
 	var err error
-	control := c.socket.Control(func(fd uintptr) {
+	control := c.out.socket.Control(func(fd uintptr) {
 		err = syscall.EpollCtl(l.fd, syscall.EPOLL_CTL_ADD, int(fd), &syscall.EpollEvent{
 			Events: syscall.EPOLLRDHUP | epollET, Fd: int32(c.key), Pad: int32(c.key >> 32),
 		})
@@ -114,7 +115,7 @@ func (l *epollLine) watch(c *client) bool {
 // unwatch implements [line].
 func (l *epollLine) unwatch(c *client) {
 	l.forget(c)
-	_ = c.socket.Control(func(fd uintptr) { // a socket that is closed has left its epoll
+	_ = c.out.socket.Control(func(fd uintptr) { // a socket that is closed has left its epoll
 		_ = syscall.EpollCtl(l.fd, syscall.EPOLL_CTL_DEL, int(fd), nil)
 	})
 }
@@ -175,4 +176,19 @@ func socketOf(conn net.Conn, timeout time.Duration) syscall.RawConn {
 		return nil
 	}
 	return raw
+}
+
+// sendNow sends as much as a socket takes at once.
+func sendNow(socket syscall.RawConn, p []byte) (n int, err error) {
+	var errno syscall.Errno
+	err = socket.Control(func(fd uintptr) { n, errno = sendTo(fd, p) })
+	switch {
+	case err != nil:
+		return 0, err
+	case errno == syscall.EAGAIN:
+		return 0, nil
+	case errno != 0:
+		return 0, errno
+	}
+	return n, nil
 }

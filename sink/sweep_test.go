@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -358,6 +361,48 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 			b.stop()
 		}
 	})
+}
+
+// What a write has cut is completed at the very byte, however little is taken, and
+// each part is counted once.
+func TestChunksAreCutWhereTheSocketCutThem(t *testing.T) {
+	blocks := [][]byte{[]byte("a"), nil, bytes.Repeat([]byte("b"), 15), bytes.Repeat([]byte("c"), 16), bytes.Repeat([]byte("d"), 4096), nil}
+	for _, stored := range []Coding{identity, Gzip, Zstd} {
+		for _, before := range []string{"", "begin"} {
+			p := &payload{before: before, blocks: blocks, stored: stored}
+			head := []byte("HTTP/1.1 200 OK\r\n\r\n")
+			var want, content []byte
+			var part, room []byte
+			want = append(want, head...)
+			for i := range p.parts() {
+				part, room = p.part(i, room)
+				want, content = appendChunk(want, part), append(content, part...)
+			}
+			for size := 1; size < 40; size++ {
+				for skip := range 50 {
+					c := chunks{p: p, head: head}
+					counted := c.pass(skip)
+					got := slices.Clone(want[:skip])
+					for !c.ended() {
+						piece := c.fill(make([]byte, 0, size))
+						if len(piece) == 0 || len(piece) > size {
+							t.Fatalf("a piece of %d bytes, want 1 to %d", len(piece), size)
+						}
+						took := (len(piece) + 1) / 2
+						got = append(got, piece[:took]...)
+						counted += c.pass(took)
+					}
+					if !bytes.Equal(got, want) || counted != len(content) {
+						t.Fatalf("stored %q, pieces of %d from %d on: %d bytes, want %d; counted %d, want %d", stored, size, skip, len(got), len(want), counted, len(content))
+					}
+				}
+			}
+			body, err := io.ReadAll(httputil.NewChunkedReader(io.MultiReader(bytes.NewReader(want[len(head):]), strings.NewReader(lastChunk))))
+			if err != nil || !bytes.Equal(body, content) {
+				t.Errorf("the chunks do not read back: %v", err)
+			}
+		}
+	}
 }
 
 // Blocks are only taken for the same if they are those of the same group.

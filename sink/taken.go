@@ -89,46 +89,158 @@ func appendChunk(dst, unit []byte) []byte {
 // lastChunk ends a body.
 const lastChunk = "0\r\n\r\n"
 
+// sendBytes is how much a goroutine sends at once without waiting: about what a
+// socket has room for.
+const sendBytes = 64 << 10
+
 // writeTaken writes a payload, from the byte skip of its chunks on, and the head
-// before it if it has not left.
+// before it if it has not left. What the socket takes at once leaves from a large
+// buffer, which is lent for that moment; a client that has to be waited for holds a
+// small one.
 func (o *response) writeTaken(p payload, skip int) error {
-	held := buffers.Get().(*[pieceBytes]byte)
-	defer buffers.Put(held)
-	buf := append(held[:0], o.head...)
+	rest := chunks{p: &p, head: o.head}
 	o.head = nil
-	var part, room []byte
-	for i, parts := 0, p.parts(); ; i++ {
-		if i < parts {
-			part, room = p.part(i, room)
-			begin := len(buf)
-			buf = appendChunk(buf, part)
-			skipped := min(skip, len(buf)-begin)
-			buf, skip = slices.Delete(buf, begin, begin+skipped), skip-skipped
-			o.count(len(part))
-			if len(buf) < pieceBytes*3/4 {
-				continue
-			}
-		}
-		for len(buf) > 0 {
-			piece := buf[:min(len(buf), pieceBytes)]
-			if err := o.extend(); err != nil {
-				return err
-			}
-			if _, err := o.conn.Write(piece); err != nil {
-				return fmt.Errorf("%w: %w", errClientGone, err)
-			}
-			buf = buf[len(piece):]
-		}
-		if i >= parts {
-			return nil
-		}
-		buf = held[:0]
+	o.count(rest.pass(skip))
+	if err := o.sendTaken(&rest); err != nil {
+		return err
 	}
+	if rest.ended() {
+		return nil
+	}
+	small := smallBuffers.Get().(*[pieceBytes]byte)
+	defer smallBuffers.Put(small)
+	for !rest.ended() {
+		piece := rest.fill(small[:0])
+		if err := o.extend(); err != nil {
+			return err
+		}
+		if _, err := o.conn.Write(piece); err != nil {
+			return fmt.Errorf("%w: %w", errClientGone, err)
+		}
+		o.count(rest.pass(len(piece)))
+	}
+	return nil
 }
 
-// buffers are for what goroutines write. Events that are larger than one grow out
-// of it.
-var buffers = sync.Pool{New: func() any { return new([pieceBytes]byte) }}
+// sendTaken sends what the socket has room for.
+func (o *response) sendTaken(rest *chunks) error {
+	if o.socket == nil {
+		return nil
+	}
+	large := largeBuffers.Get().(*[sendBytes]byte)
+	defer largeBuffers.Put(large)
+	for !rest.ended() {
+		piece := rest.fill(large[:0])
+		n, err := sendNow(o.socket, piece)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errClientGone, err)
+		}
+		o.count(rest.pass(n))
+		if n < len(piece) {
+			break
+		}
+	}
+	return nil
+}
+
+// The buffers of goroutines that write.
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([pieceBytes]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([sendBytes]byte) }}
+)
+
+// chunks is what is left of a head and a payload's chunks. It copies what it is
+// asked for and no more, however large a part is.
+type chunks struct {
+	p    *payload
+	head []byte // what is left of it
+	i    int    // the first part that is not done
+	off  int    // bytes of its chunk that are
+	part []byte // part i, if made
+	made bool
+
+	room, more []byte // for part i, and for those behind it
+}
+
+// ended reports whether nothing is left.
+func (c *chunks) ended() bool { return len(c.head) == 0 && c.i == c.p.parts() }
+
+// first returns part i.
+func (c *chunks) first() []byte {
+	if !c.made {
+		c.part, c.room = c.p.part(c.i, c.room)
+		c.made = true
+	}
+	return c.part
+}
+
+// fill appends what is left to dst, as far as that has room.
+func (c *chunks) fill(dst []byte) []byte {
+	dst = appendRoom(dst, c.head)
+	if c.i < c.p.parts() {
+		dst = appendChunkFrom(dst, c.first(), c.off)
+	}
+	var part []byte
+	for i := c.i + 1; i < c.p.parts() && len(dst) < cap(dst); i++ {
+		part, c.more = c.p.part(i, c.more)
+		dst = appendChunkFrom(dst, part, 0)
+	}
+	return dst
+}
+
+// pass goes over n bytes. It returns how many bytes the parts have whose chunks
+// ended with that.
+func (c *chunks) pass(n int) (done int) {
+	h := min(n, len(c.head))
+	c.head, n = c.head[h:], n-h
+	for len(c.head) == 0 && c.i < c.p.parts() {
+		part := c.first()
+		left := chunkBytes(len(part)) - c.off
+		if n < left {
+			c.off += n
+			break
+		}
+		n -= left
+		done += len(part)
+		c.i, c.off, c.made = c.i+1, 0, false
+	}
+	return done
+}
+
+// chunkBytes is the length of the chunk of a part.
+func chunkBytes(part int) int {
+	if part == 0 {
+		return 0
+	}
+	digits := 0
+	for n := part; n > 0; n >>= 4 {
+		digits++
+	}
+	return digits + 2 + part + 2
+}
+
+// appendChunkFrom appends the chunk of a part from its byte off on, as far as dst
+// has room.
+func appendChunkFrom(dst, part []byte, off int) []byte {
+	if len(part) == 0 {
+		return dst
+	}
+	var line [18]byte
+	for _, piece := range [][]byte{append(strconv.AppendUint(line[:0], uint64(len(part)), 16), '\r', '\n'), part, []byte("\r\n")} {
+		if off >= len(piece) {
+			off -= len(piece)
+			continue
+		}
+		dst = appendRoom(dst, piece[off:])
+		off = 0
+	}
+	return dst
+}
+
+// appendRoom appends text as far as dst has room.
+func appendRoom(dst, text []byte) []byte {
+	return append(dst, text[:min(len(text), cap(dst)-len(dst))]...)
+}
 
 // finishTaken ends a response that has begun by its last chunk, and the
 // connection.

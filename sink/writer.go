@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -109,6 +110,7 @@ type response struct {
 	mu      sync.Mutex
 	control *http.ResponseController // whose deadlines mu guards; nil once the connection is taken over
 	conn    net.Conn                 // that was taken over, likewise
+	socket  syscall.RawConn          // of conn; nil: it cannot be sent to without waiting
 	ended   bool                     // aborted, or finished: no deadline is set any more
 }
 
