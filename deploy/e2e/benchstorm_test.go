@@ -20,7 +20,7 @@ func BenchmarkStorm(b *testing.B) {
 				for b.Loop() {
 					s.arena = newArenaOn(b, broker.start)
 					s.asked = s.broker.reads(b)
-					s.inTurns(variants, s.round)
+					s.inTurns([]variant{limit, swept}, s.round)
 				}
 				report(b, s.wall, s.cpu, s.twice, s.worse)
 			})
@@ -62,28 +62,33 @@ func newStorm(broker string, clients int) *storm {
 	}
 }
 
+// round lets the same happen to each variant: those who come back are given what
+// they have missed, and everybody what comes meanwhile.
 func (s *storm) round(v variant, l *loadGenerator) {
+	id := ""
 	if v == limit {
-		s.limit.backlog(stormBehind, 1)
-		before := s.arena.cpu(v)
-		l.tell("open 1 %d /events", s.clients)
-		l.tell("reach 1 %d", stormBehind)
-		s.wall.add(v, l.awaitReach(1).MS)
-		s.cpu.add(v, float64((s.arena.cpu(v) - before).Milliseconds()))
-		l.await("open", 1)
-		l.check(1, s.clients)
-		return
+		last := s.last
+		defer func() { s.last = last }()
+		s.last = stormBehind // it counts by itself
+	} else {
+		s.publish(v, stormBehind)
+		id = s.idOf(v, s.last-stormBehind+stormPerSecond*stormSettle)
+		s.bridges[v].Restart() // with nothing read
 	}
-	s.publish(v, stormBehind)
 	from := s.last - stormBehind + stormPerSecond*stormSettle
-	id := s.idOf(v, from)
-	s.bridges[v].Restart() // with nothing read
 	l.open(0, stormLive, "/events")
 	stop := s.trickle(v, stormPerSecond)
 	time.Sleep(stormSettle * time.Second)
 	calm := l.stats(0).P99
+	if v == limit {
+		stop()
+		from = s.last - stormBehind
+		s.limit.backlog(stormBehind, from+1)
+		stop = s.trickle(v, stormPerSecond)
+	} else {
+		s.asked.take()
+	}
 	before := s.arena.cpu(v)
-	s.asked.take()
 	l.tell("from 1 %d", from+1)
 	l.tell("open 1 %d /events %s", s.clients, id)
 	l.tell("reach 1 %d", from+stormBehind)
@@ -95,6 +100,16 @@ func (s *storm) round(v variant, l *loadGenerator) {
 	during := l.check(0, stormLive).P99
 	l.reach(1, s.last)
 	l.check(1, s.clients)
+	s.calm.add(v, calm)
+	s.during.add(v, during)
+	s.worse.add(v, during/calm)
+	if v != limit {
+		s.count(v, l, from, id)
+	}
+}
+
+// count notes what the broker was asked for, and what one client more takes.
+func (s *storm) count(v variant, l *loadGenerator, from int, id string) {
 	reads, chunks := s.asked.take()
 	if chunks == 0 {
 		s.b.Fatal("the broker was asked for nothing: it is not known how it is read")
@@ -102,9 +117,6 @@ func (s *storm) round(v variant, l *loadGenerator) {
 	s.reads.add(v, float64(reads))
 	s.chunks.add(v, float64(chunks))
 	s.twice.add(v, float64(reads)/float64(chunks))
-	s.calm.add(v, calm)
-	s.during.add(v, during)
-	s.worse.add(v, during/calm)
 
 	s.bridges[v].Restart()
 	s.asked.take()

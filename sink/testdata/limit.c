@@ -15,7 +15,8 @@
  * "done" when one is carried out:
  *
  *     send COUNT FIRST      write COUNT records, numbered from FIRST, to every client
- *     backlog COUNT FIRST   from now on, write so many behind each new client's head
+ *     backlog COUNT FIRST   from now on, write so many behind each new client's head,
+ *                           and behind them what has been sent since
  *
  * It ends with its input.
  */
@@ -117,6 +118,11 @@ static void drop(int fd) {
 static void send_records(int count, unsigned long long first) {
 	size_t size = make_records(&records, &records_cap, count, first);
 	for (int i = 0; i < client_count; i++) write_all(clients[i], records, size);
+	if (!backlog) return;
+	backlog = realloc(backlog, backlog_size + size);
+	if (!backlog) die("realloc");
+	memcpy(backlog + backlog_size, records, size);
+	backlog_size += size;
 }
 
 /* obey reads commands; it returns 0 at their end. */
