@@ -89,9 +89,10 @@ func (c Coding) appendStored(dst, text []byte) []byte {
 		}
 		dst = append(dst, gzipFlush...)
 	case c == Zstd && len(text) > 0:
-		// Magic number, and a descriptor: a single segment, whose size has 4 bytes.
-		dst = append(dst, 0x28, 0xb5, 0x2f, 0xfd, 0b1010_0000)
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(text)))
+		// Magic number, and a descriptor: no size is told, and a window of rawBytes (2 to
+		// the power of 10 and 7). A single segment would be a window of its own size, and
+		// browsers refuse those over 8 MB (RFC 9659).
+		dst = append(dst, 0x28, 0xb5, 0x2f, 0xfd, 0, 7<<3)
 		for len(text) > 0 {
 			piece := text[:min(len(text), rawBytes)]
 			text = text[len(piece):]

@@ -34,7 +34,8 @@ import (
 // does. gzip is checked by its checksum and length.
 func decode(c Coding, content []byte) ([]byte, error) {
 	if c == Zstd {
-		r, err := zstd.NewReader(bytes.NewReader(content), zstd.WithDecoderConcurrency(1))
+		// Browsers take windows of 8 MB at most (RFC 9659), and allocate them.
+		r, err := zstd.NewReader(bytes.NewReader(content), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(rawBytes))
 		if err != nil {
 			return nil, err
 		}
