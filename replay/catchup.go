@@ -484,8 +484,9 @@ func (c *catchUp) aim(ctx context.Context, generation uint64) (step, error) {
 
 // insist repeats a question to a stream's broker until it is answered; the
 // connection is held meanwhile, and others have the turn. What there is for the
-// client so far does not wait for the answer. operation names the span of each try, but for
-// most of many: a broker that is away for hours is not worth a million of them.
+// client so far does not wait for the answer. operation names the span of each try,
+// but for most of many: a broker that is away for hours is not worth a million of
+// them.
 func (c *catchUp) insist(ctx context.Context, s *bridge.Stream, operation string, question func(context.Context) error) error {
 	if err := c.leave(ctx); err != nil {
 		return err

@@ -25,9 +25,9 @@ const (
 //	          └─────────────────────┘ fell out of the ring
 //
 // While it is away, a goroutine of its own catches up when it is its turn, and
-// waits until Next takes what it found; while it is level it has none. Its methods are for one goroutine
-// at a time, except those of status.go: to close it while Next waits, end that
-// call's context first.
+// waits until Next takes what it found; while it is level it has none. Its methods
+// are for one goroutine at a time, except those of status.go: to close it while Next
+// waits, end that call's context first.
 type Follower struct {
 	// What every delivery to a level client reads and writes comes first, in one line
 	// of the processor's cache, as there are thousands of clients between two

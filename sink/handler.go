@@ -36,7 +36,8 @@ type Follower interface {
 }
 
 // An Opener begins to follow a subscription, which both share from then on. It
-// returns soon, as Next does the waiting. The caller closes the follower. ctx carries the span of the request.
+// returns soon, as Next does the waiting. The caller closes the follower. ctx
+// carries the span of the request.
 type Opener func(ctx context.Context, sub *bridge.Subscription) (Follower, error)
 
 // Defaults of [Options].
