@@ -908,3 +908,27 @@ func TestClientsKnowThePositionsOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// Operators see what compressing takes of the memory that they gave.
+func TestCompressorsAreCounted(t *testing.T) {
+	o, reader := metered()
+	o.Codings, o.CompressionBytes = []Coding{Gzip}, 10<<20
+	h := NewHandler(o)
+	group, log := new(bridge.Group), orders(1)
+	var bodies []*body
+	for range minShared {
+		b := &body{coding: Gzip, all: h.squeeze}
+		b.open()
+		b.enter(group)
+		bodies = append(bodies, b)
+	}
+	expectValues(t, reader, map[string]int64{"ssebridge.compressors": 0, "ssebridge.compression.memory": 0})
+	if _, ok := bodies[0].next(&bridge.Batch{Group: group, From: 0, To: 1, Units: log}, time.Unix(1000, 0), new(payload)); !ok {
+		t.Fatal("the event is not shared")
+	}
+	expectValues(t, reader, map[string]int64{"ssebridge.compressors": 1, "ssebridge.compression.memory": gzipBytes})
+	for _, b := range bodies {
+		b.exit()
+	}
+	expectValues(t, reader, map[string]int64{"ssebridge.compressors": 0, "ssebridge.compression.memory": 0})
+}

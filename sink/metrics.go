@@ -64,6 +64,8 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 	var (
 		clients  = gauge("ssebridge.clients", "{client}", "Clients that are being served.")
 		draining = gauge("ssebridge.draining", "", "1 while the process says goodbye to its clients.")
+		squeezes = gauge("ssebridge.compressors", "{compressor}", "Compressors, each shared by the clients of a filter.")
+		squeezed = gauge("ssebridge.compression.memory", "By", "Memory that is set aside for compressors.")
 		records  = observed("ssebridge.events.delivered", "{event}", "Events that carry a record, written to clients.")
 		bytes    = observed("ssebridge.bytes.sent", "By", "Bytes of events and heartbeats written to clients, without the framing of HTTP.")
 	)
@@ -74,10 +76,13 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 			over = 1
 		}
 		o.ObserveInt64(draining, over)
+		n, memory := h.squeeze.active()
+		o.ObserveInt64(squeezes, int64(n))
+		o.ObserveInt64(squeezed, memory)
 		o.ObserveInt64(records, ms.records.Load())
 		o.ObserveInt64(bytes, ms.bytes.Load())
 		return nil
-	}, clients, draining, records, bytes)
+	}, clients, draining, squeezes, squeezed, records, bytes)
 	if err := in.Err(err); err != nil {
 		h.log.Error("some metrics are missing", "error", err)
 	}

@@ -53,6 +53,8 @@ var exported = map[string]struct {
 	"ssebridge_filters":                     {dto.MetricType_GAUGE, ""},
 	"ssebridge_ring_evictions_total":        {dto.MetricType_COUNTER, ""},
 	"ssebridge_draining":                    {dto.MetricType_GAUGE, ""},
+	"ssebridge_compressors":                 {dto.MetricType_GAUGE, ""},
+	"ssebridge_compression_memory_bytes":    {dto.MetricType_GAUGE, ""},
 	"ssebridge_build_info":                  {dto.MetricType_GAUGE, "go_version revision version"},
 	"go_goroutines":                         {dto.MetricType_GAUGE, ""},
 	"go_memstats_heap_inuse_bytes":          {dto.MetricType_GAUGE, ""},
@@ -152,6 +154,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 
 			want := map[string]float64{
 				"ssebridge_clients": 2, "ssebridge_catchup_clients": 0, "ssebridge_draining": 0,
+				"ssebridge_compressors": 0, "ssebridge_compression_memory_bytes": 0,
 				"ssebridge_events_delivered_total":                  before + 2,
 				"ssebridge_connections_closed_total reason=client":  4,
 				"ssebridge_connections_closed_total":                4,
