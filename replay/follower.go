@@ -280,10 +280,17 @@ func (f *Follower) content(readers bridge.OnReset) bool {
 // it carries the position.
 func (f *Follower) heartbeat(s *bridge.Scratch) {
 	f.mu.Lock()
-	f.at = f.position()
+	known := true // that nobody of the group was told a newer position
+	if f.Group() == nil {
+		f.at = f.position()
+	} else if head, ok := f.cursor.Head(); ok {
+		f.at = head
+	} else {
+		known = false // an event has come just now
+	}
 	f.mu.Unlock()
 	ev := bridge.Event{Kind: bridge.HeartbeatEvent}
-	if f.sub.Control && f.at != f.sent && f.sent != "" {
+	if known && f.sub.Control && f.at != f.sent && f.sent != "" {
 		ev = bridge.Event{Kind: bridge.PositionEvent, ID: f.at}
 		f.sent = f.at
 	}

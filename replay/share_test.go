@@ -89,3 +89,31 @@ func TestPolledClientIsNotLedPastAReset(t *testing.T) {
 		}
 	})
 }
+
+// A position is told where the client is at the head of its group: at any other
+// moment others of the group may have been told a newer one, and they are given what
+// this one is told.
+func TestPositionIsToldAtTheHeadOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{}, bridge.HubOptions{}, js)
+		c := r.follow(bridge.Subscription{})
+		c.until("caught-up")
+		c.expect(second)
+		c.sent = "an id before" // as of one that has caught up a second time
+		s := &bridge.Scratch{Now: time.Now().Add(time.Minute)}
+		r.write("j", 0, "s", "1") // after the client was asked what it has
+		if !c.Beat(s, 0) || len(s.Batch.Units) != 1 {
+			t.Fatal("there is no sign of life")
+		}
+		if e := simDecode(s.Batch.Units[0]); s.Batch.ID != "" || e.id != "" {
+			t.Errorf("got %q, want a heartbeat without an id", s.Batch.Units[0])
+		}
+		if !c.Poll(s) || len(s.Batch.Units) != 1 {
+			t.Fatal("the record is not there")
+		}
+		c.sent = "an id before"
+		if !c.Beat(s, time.Hour) || s.Batch.ID != c.ID() {
+			t.Errorf("at the head it is told %q, want its position %q", s.Batch.ID, c.ID())
+		}
+	})
+}

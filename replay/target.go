@@ -154,8 +154,10 @@ func (c *catchUp) deliver(i int, partition int32, ch *held, from, below bridge.O
 		shown := r.Kind != bridge.Hidden && c.f.sub.Filter.Match(r.Subject)
 		if shown && r.Kind != bridge.Oversized {
 			unit = units.unit(n, r)
-			if full, more := c.makeRoom(len(unit)); full {
-				return r.Offset, full, more
+			if len(unit) > 0 {
+				if full, more := c.makeRoom(len(unit)); full {
+					return r.Offset, full, more
+				}
 			}
 		}
 		pos.Places[partition] = r.Next()

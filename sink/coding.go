@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"weak"
 )
 
 // Coding is a content coding (RFC 9110, section 8.4.1), by its registered name.
@@ -152,13 +154,6 @@ func (b *body) open() (before string) {
 	return ""
 }
 
-// wrote notes text that is said to this client alone.
-func (b *body) wrote(text []byte) {
-	if b.coding == Gzip {
-		b.text = b.text.add(text)
-	}
-}
-
 // appendEnd appends what ends the content, so that a client knows that it has all
 // of it.
 func (b *body) appendEnd(dst []byte) []byte {
@@ -180,16 +175,48 @@ type payload struct {
 }
 
 // alone returns the payload of blocks that are said to this client alone, and
-// notes that they are. b may be nil.
+// notes that they are. b may be nil. Large ones are stored in pieces, so that a
+// client that is waited for holds a copy of no more than one.
 func (b *body) alone(units [][]byte) payload {
 	if b == nil {
 		return payload{blocks: units}
 	}
 	p := payload{b.open(), units, b.coding}
-	for _, u := range units {
-		b.wrote(u)
+	if slices.ContainsFunc(units, func(u []byte) bool { return len(u) > pieceBytes }) {
+		p.blocks = nil
+		for _, u := range units {
+			p.blocks = slices.AppendSeq(p.blocks, slices.Chunk(u, pieceBytes))
+		}
+	}
+	if b.coding == Gzip {
+		for _, u := range units {
+			if len(u) > pieceBytes && b.all != nil {
+				b.text = b.text.then(b.all.last.of(u))
+			} else {
+				b.text = b.text.add(u)
+			}
+		}
 	}
 	return p
+}
+
+// lastSum is the sum of the large text that was asked for last: thousands of clients
+// are told the same one, each alone. It is safe for concurrent use.
+type lastSum struct {
+	mu    sync.Mutex
+	first weak.Pointer[byte]
+	sum   sum
+}
+
+// of returns the sum of a text, which must not be empty.
+func (l *lastSum) of(text []byte) sum {
+	first := weak.Make(&text[0])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first != first || l.sum.bytes != int64(len(text)) {
+		l.first, l.sum = first, sum{}.add(text)
+	}
+	return l.sum
 }
 
 // parts returns how many parts there are.

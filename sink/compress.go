@@ -60,10 +60,16 @@ type compressors struct {
 	limit  int64         // bytes
 	frames *zstd.Encoder // for what is compressed without a history; nil unless zstd is offered
 
-	mu    sync.Mutex
-	used  int64
-	byKey map[compressorKey]*compressor
-	at    map[*compressor]bool // that have a history, and their memory
+	// Histories of which nobody has the memory now, until the next collection of
+	// garbage: those who come and go need not make as much.
+	spare map[Coding]*sync.Pool
+
+	last lastSum
+
+	mu      sync.Mutex
+	used    int64
+	byKey   map[compressorKey]*compressor
+	granted map[*compressor]bool // that have a history, and its memory
 }
 
 // compressorKey tells whose text is the same to the byte.
@@ -76,7 +82,7 @@ type compressorKey struct {
 // newCompressors returns those for responses in the given codings, within so many
 // bytes.
 func newCompressors(codings []Coding, limit int64) *compressors {
-	cs := &compressors{limit: limit, byKey: map[compressorKey]*compressor{}, at: map[*compressor]bool{}}
+	cs := &compressors{limit: limit, spare: map[Coding]*sync.Pool{Gzip: new(sync.Pool), Zstd: new(sync.Pool)}, byKey: map[compressorKey]*compressor{}, granted: map[*compressor]bool{}}
 	if slices.Contains(codings, Zstd) {
 		cs.frames = newZstd()
 		cs.used = zstdBytes
@@ -98,7 +104,7 @@ func newZstd() *zstd.Encoder {
 func (cs *compressors) active() (n int, bytes int64) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return len(cs.at), cs.used
+	return len(cs.granted), cs.used
 }
 
 // enter returns the compressor of a key, for one client more.
@@ -119,8 +125,8 @@ func (cs *compressors) leave(z *compressor) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	left := z.clients.Add(-1)
-	if left < minShared && cs.at[z] {
-		cs.take(z)
+	if left < minShared && cs.granted[z] {
+		cs.revoke(z)
 	}
 	if left == 0 {
 		delete(cs.byKey, z.key)
@@ -132,32 +138,47 @@ func (cs *compressors) leave(z *compressor) {
 func (cs *compressors) grant(z *compressor) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.at[z] || z.clients.Load() < minShared {
+	if cs.granted[z] || z.clients.Load() < minShared {
 		return
 	}
 	price := z.key.coding.price()
-	if cs.used+price > cs.limit {
+	free := cs.limit - cs.used
+	for other := range cs.granted {
+		if other.yieldsTo(z) {
+			free += other.key.coding.price()
+		}
+	}
+	if free < price {
+		return
+	}
+	for cs.used+price > cs.limit {
 		var least *compressor
-		for other := range cs.at {
-			if least == nil || other.clients.Load() < least.clients.Load() {
+		for other := range cs.granted {
+			if other.yieldsTo(z) && (least == nil || other.clients.Load() < least.clients.Load()) {
 				least = other
 			}
 		}
-		if least == nil || 2*least.clients.Load() > z.clients.Load() || cs.used-least.key.coding.price()+price > cs.limit {
-			return
-		}
-		cs.take(least)
+		cs.revoke(least)
 	}
 	cs.used += price
-	cs.at[z] = true
-	z.set(newHistory(z.key.coding))
+	cs.granted[z] = true
+	h, _ := cs.spare[z.key.coding].Get().(*history)
+	if h == nil {
+		h = newHistory(z.key.coding)
+	}
+	z.set(h)
 }
 
-// take takes a compressor's memory back.
-func (cs *compressors) take(z *compressor) {
+// yieldsTo reports whether more is saved if another one has the memory instead.
+func (z *compressor) yieldsTo(other *compressor) bool {
+	return 2*z.clients.Load() <= other.clients.Load()
+}
+
+// revoke takes a compressor's memory back.
+func (cs *compressors) revoke(z *compressor) {
 	cs.used -= z.key.coding.price()
-	delete(cs.at, z)
-	z.set(nil)
+	delete(cs.granted, z)
+	cs.spare[z.key.coding].Put(z.set(nil))
 }
 
 func (c Coding) price() int64 {
@@ -179,13 +200,14 @@ type compressor struct {
 	history *history // nil: there is no memory for it
 	covers  int      // bytes of text since it began
 	began   time.Time
-	waited  bool // somebody would like to join
-	joined  int  // clients
+	moved   time.Time // when the newest block was made
+	waited  bool      // somebody would like to join
+	joined  int       // clients
 
 	blocks []block // the newest ones
 	base   uint64  // number of blocks[0]
 	bytes  int     // of blocks
-	at     uint64  // the group's place behind them
+	end    uint64  // the group's place behind them
 	text   sum     // of everything so far
 
 	lone block // the newest one that was compressed without a history
@@ -210,12 +232,15 @@ func (b *block) newer(id string) string {
 	return id
 }
 
-func (z *compressor) set(h *history) {
+// set sets the history, and returns the one before.
+func (z *compressor) set(h *history) (before *history) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.history, z.covers = h, historyBytes // whoever is in the old one must be told of a new one
+	before, z.history = z.history, h
+	z.covers = historyBytes // whoever is in the old one must be told of a new one
 	z.keep(0)
 	z.lone = block{}
+	return before
 }
 
 // keep lets go of the oldest blocks until there are so many.
@@ -310,8 +335,8 @@ func (z *compressor) lock(now time.Time) bool {
 	if z.clients.Load() < minShared {
 		return false
 	}
-	at, last := now.UnixNano(), z.asked.Load()
-	if last != 0 && at-last < int64(grantPause) || !z.asked.CompareAndSwap(last, at) {
+	asks, asked := now.UnixNano(), z.asked.Load()
+	if asked != 0 && asks-asked < int64(grantPause) || !z.asked.CompareAndSwap(asked, asks) {
 		return false
 	}
 	z.all.grant(z)
@@ -336,11 +361,13 @@ func (z *compressor) join(s *share, batch *bridge.Batch, now time.Time) {
 			return
 		}
 	}
-	// Those who are in the history come first: they may still be behind.
-	if z.joined > 0 && (batch.From != z.at || !z.due(now, true)) {
+	// Those who are in the history come first: they may still be behind. But one whose
+	// socket takes nothing must not keep all others out.
+	abandoned := z.joined == 0 || batch.From > z.end && now.Sub(z.moved) >= joinAfter
+	if !abandoned && (batch.From != z.end || !z.due(now, true)) {
 		return
 	}
-	z.at, z.covers = batch.From, historyBytes // it begins anew
+	z.end, z.covers = batch.From, historyBytes // it begins anew
 	z.let(s, z.base+uint64(len(z.blocks)), z.text)
 }
 
@@ -377,7 +404,7 @@ func (z *compressor) follow(b *body, batch *bridge.Batch, now time.Time, p *payl
 	// A sign of life may be one that another client was given, but a position must not
 	// become one without.
 	if at < batch.To || batch.From == batch.To && (end == begin || batch.ID != "" && id == "") {
-		if end < len(z.blocks) || at != z.at || !z.compress(batch, int(at-batch.From), now) {
+		if end < len(z.blocks) || at != z.end || !z.compress(batch, int(at-batch.From), now) {
 			return "", false
 		}
 		id = z.blocks[end].newer(id)
@@ -415,7 +442,7 @@ func (z *compressor) compress(batch *bridge.Batch, from int, now time.Time) bool
 	z.covers += size
 	b.coded = z.history.compress(units, b.first)
 	z.text = z.sumOf(z.text, units)
-	b.after, z.at = z.text, b.to
+	b.after, z.end, z.moved = z.text, b.to, now
 	z.blocks = append(z.blocks, b)
 	z.bytes += len(b.coded)
 	return true

@@ -816,7 +816,7 @@ func TestHistoryIsNotContinuedByAnotherCompressor(t *testing.T) {
 			if i == 2 {
 				z := bodies[0].share.z
 				cs.mu.Lock()
-				cs.take(z)
+				cs.revoke(z)
 				cs.mu.Unlock()
 				cs.grant(z)
 			}
@@ -931,4 +931,70 @@ func TestCompressorsAreCounted(t *testing.T) {
 		b.exit()
 	}
 	expectValues(t, reader, map[string]int64{"ssebridge.compressors": 0, "ssebridge.compression.memory": 0})
+}
+
+// A client whose socket takes nothing stays in the history, and keeps nobody out of
+// the next one.
+func TestOneThatIsHeldUpKeepsNobodyOut(t *testing.T) {
+	cs := newCompressors([]Coding{Gzip}, 10<<20)
+	group := new(bridge.Group)
+	log := orders(40)
+	log[3] = bytes.Repeat([]byte("x"), largestShared+1) // is told to each alone
+	var bodies []*body
+	content := make([][]byte, 2*minShared)
+	for i := range content {
+		b := &body{coding: Gzip, all: cs}
+		content[i] = []byte(b.open())
+		b.enter(group)
+		bodies = append(bodies, b)
+	}
+	now := time.Unix(1000, 0)
+	tell := func(n, from, to int) {
+		var p payload
+		batch := bridge.Batch{Group: group, From: uint64(from), To: uint64(to), Units: log[from:to]}
+		if _, ok := bodies[n].next(&batch, now, &p); !ok {
+			p = bodies[n].alone(batch.Units)
+		}
+		content[n] = append(content[n], joined(&p)...)
+	}
+	for i := range log {
+		now = now.Add(time.Second)
+		for n := range bodies {
+			if n > 0 || i < 3 { // the first one is held up
+				tell(n, i, i+1)
+			}
+		}
+	}
+	for n, b := range bodies[1:] {
+		if !b.share.joined {
+			t.Errorf("client %d has not joined again", n+1)
+		}
+	}
+	tell(0, 3, len(log))
+	for n, b := range bodies {
+		got, err := decode(Gzip, b.appendEnd(content[n]))
+		if want := bytes.Join(log, nil); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("client %d read %d bytes, %v, want %d", n, len(got), err, len(want))
+		}
+	}
+}
+
+// What is stored for one client alone is copied piece by piece, however large it is.
+func TestLargeTextIsStoredInPieces(t *testing.T) {
+	for _, c := range []Coding{Gzip, Zstd} {
+		b := &body{coding: c, all: newCompressors([]Coding{c}, 10<<20)}
+		text := bytes.Repeat([]byte("0123456789"), 100_000)
+		p := b.alone([][]byte{[]byte("a"), text, []byte("b")})
+		rest := chunks{p: &p}
+		for !rest.ended() {
+			rest.pass(len(rest.fill(make([]byte, 0, pieceBytes))))
+			if held := cap(rest.room) + cap(rest.more); held > 4*pieceBytes {
+				t.Fatalf("%s: %d bytes are held for one client", c, held)
+			}
+		}
+		got, err := decode(c, b.appendEnd(joined(&p)))
+		if want := "a" + string(text) + "b"; err != nil || string(got) != want {
+			t.Errorf("%s: read %d bytes, %v, want %d", c, len(got), err, len(want))
+		}
+	}
 }

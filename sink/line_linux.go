@@ -78,15 +78,20 @@ func (l *epollLine) try(s seating, p []byte) (int, error) {
 	l.p = p
 	err := s.socket.Control(l.send)
 	l.p = nil
+	return sent(l.n, l.errno, err)
+}
+
+// sent tells what became of a send: a socket without room is no error.
+func sent(n int, errno syscall.Errno, control error) (int, error) {
 	switch {
-	case err != nil:
-		return 0, err
-	case l.errno == syscall.EAGAIN:
+	case control != nil:
+		return 0, control
+	case errno == syscall.EAGAIN:
 		return 0, nil
-	case l.errno != 0:
-		return 0, l.errno
+	case errno != 0:
+		return 0, errno
 	}
-	return l.n, nil
+	return n, nil
 }
 
 // watch implements [line].
@@ -182,13 +187,5 @@ func socketOf(conn net.Conn, timeout time.Duration) syscall.RawConn {
 func sendNow(socket syscall.RawConn, p []byte) (n int, err error) {
 	var errno syscall.Errno
 	err = socket.Control(func(fd uintptr) { n, errno = sendTo(fd, p) })
-	switch {
-	case err != nil:
-		return 0, err
-	case errno == syscall.EAGAIN:
-		return 0, nil
-	case errno != 0:
-		return 0, errno
-	}
-	return n, nil
+	return sent(n, errno, err)
 }

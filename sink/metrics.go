@@ -47,7 +47,7 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 		opened:  counter("ssebridge.connections.opened", "{connection}", "Connections of clients that were let in."),
 		closed:  counter("ssebridge.connections.closed", "{connection}", "Connections that have ended, by the reason."),
 		refused: counter("ssebridge.requests.refused", "{request}", "Requests that were answered by a problem or sent away at once, by the code. One that had to wait for that was a connection, too."),
-		writes:  in.Histogram("ssebridge.write.duration", "Time that the writes to clients took.", latencyBounds[:]...),
+		writes:  in.Histogram("ssebridge.write.duration", "Time that the writes to clients took, with what made them ready.", latencyBounds[:]...),
 		delays:  in.Histogram("ssebridge.delivery.delay", "Time from the receipt of a live record by this replica to the end of the write to a client, of the oldest in each write.", latencyBounds[:]...),
 	}
 	// From the first moment on, so that the first of a kind is an increase.
@@ -67,7 +67,7 @@ func newMetrics(m metric.Meter, h *Handler) *metrics {
 		squeezes = gauge("ssebridge.compressors", "{compressor}", "Compressors, each shared by the clients of a filter.")
 		squeezed = gauge("ssebridge.compression.memory", "By", "Memory that is set aside for compressors.")
 		records  = observed("ssebridge.events.delivered", "{event}", "Events that carry a record, written to clients.")
-		bytes    = observed("ssebridge.bytes.sent", "By", "Bytes of events and heartbeats written to clients, without the framing of HTTP.")
+		bytes    = observed("ssebridge.bytes.sent", "By", "Bytes of events and heartbeats written to clients, in their content coding, without the framing of HTTP.")
 	)
 	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(clients, int64(h.Clients()))

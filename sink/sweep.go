@@ -244,6 +244,7 @@ func (sh *shard) run(ctx context.Context) {
 			}
 		}
 		sh.tally.flush()
+		sh.frames.shrink()
 	}
 }
 
@@ -424,15 +425,19 @@ type frames struct {
 // first and the last one depends on its filter.
 func (f *frames) forget() { f.blocks, f.first, f.last = 0, nil, nil }
 
+// shrink lets go of what a large record has made.
+func (f *frames) shrink() {
+	if cap(f.buf)+cap(f.room) > 8*pieceBytes {
+		*f = frames{}
+	}
+}
+
 // of returns the chunks of at least one block, until the next call. units are what
 // they are made of.
 func (f *frames) of(p *payload, units [][]byte) []byte {
 	first, last := startOf(p.blocks[0]), startOf(p.blocks[len(p.blocks)-1])
 	if f.blocks == len(p.blocks) && f.first == first && f.last == last && f.stored == p.stored && f.before == p.before {
 		return f.buf
-	}
-	if cap(f.buf) > 8*pieceBytes {
-		f.buf, f.room = nil, nil // one large record is not kept for ever
 	}
 	f.buf, f.bytes = f.buf[:0], 0
 	var part []byte

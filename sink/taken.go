@@ -77,13 +77,7 @@ func oneLine(value string) string {
 // appendChunk appends a block as a chunk of its own: some clients hand on whole
 // chunks only.
 func appendChunk(dst, unit []byte) []byte {
-	if len(unit) == 0 {
-		return dst // an empty chunk would be the last one
-	}
-	dst = strconv.AppendUint(dst, uint64(len(unit)), 16)
-	dst = append(dst, "\r\n"...)
-	dst = append(dst, unit...)
-	return append(dst, "\r\n"...)
+	return appendChunkFrom(slices.Grow(dst, chunkBytes(len(unit))), unit, 0)
 }
 
 // lastChunk ends a body.
@@ -223,7 +217,7 @@ func chunkBytes(part int) int {
 // has room.
 func appendChunkFrom(dst, part []byte, off int) []byte {
 	if len(part) == 0 {
-		return dst
+		return dst // an empty chunk would be the last one
 	}
 	var line [18]byte
 	for _, piece := range [][]byte{append(strconv.AppendUint(line[:0], uint64(len(part)), 16), '\r', '\n'), part, []byte("\r\n")} {
@@ -248,7 +242,9 @@ func (o *response) finishTaken(whole bool) {
 	if whole && o.setDeadline(time.Now().Add(endWait)) == nil {
 		end := o.head
 		if o.body != nil {
-			end = appendChunk(end, o.body.appendEnd(nil))
+			last := o.body.appendEnd(nil)
+			end = appendChunk(end, last)
+			o.count(len(last))
 		}
 		if _, err := o.conn.Write(append(end, lastChunk...)); err == nil {
 			o.sayFIN()

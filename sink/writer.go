@@ -51,7 +51,6 @@ func follow(ctx context.Context, f Follower, out *response, seat func() bool) er
 		}
 		batch, err = f.Next(ctx)
 	}
-	shares, _ := f.(sharer)
 	level, _ := f.(sharer)
 	for {
 		if level != nil {
@@ -62,8 +61,8 @@ func follow(ctx context.Context, f Follower, out *response, seat func() bool) er
 			if err != nil {
 				return err
 			}
-			if shares != nil && id != batch.ID {
-				shares.Told(id)
+			if level != nil && id != batch.ID {
+				level.Told(id)
 			}
 		}
 		if err != nil {
@@ -305,7 +304,8 @@ func (o *response) finish(whole bool) {
 	if o.begun {
 		_ = o.extend()
 		if whole && o.body != nil {
-			_, _ = o.w.Write(o.body.appendEnd(nil)) // if it fails, net/http will say so
+			n, _ := o.w.Write(o.body.appendEnd(nil)) // if it fails, net/http will say so
+			o.count(n)
 		}
 	}
 	o.mu.Lock()
