@@ -1,9 +1,7 @@
 package kafka
 
 import (
-	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,22 +32,10 @@ func TestIdleStreamIsNotFetched(t *testing.T) {
 	topic := k.Topic(t, 3, 1)
 	client := k.Client(t)
 	source := openSource(t, Options{Brokers: k.Brokers()}, SourceOptions{Topic: topic})
-	stream := bridge.NewStream("s", source, bridge.StreamOptions{OnDemand: true, Linger: 100 * time.Millisecond})
-	hub := bridge.NewHub([]*bridge.Stream{stream}, bridge.HubOptions{})
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = hub.Run(ctx) })
-	defer running.Wait()
-	defer stop()
+	hub, stream := sourcetest.RunOnDemand(t, source)
 	until := func(what string, holds func() bool) {
 		t.Helper()
-		deadline := time.Now().Add(patience)
-		for !holds() {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within %s; the stream is %+v", what, patience, stream.Status())
-			}
-			time.Sleep(5 * time.Millisecond) // a broker has no fake time
-		}
+		sourcetest.Until(t, what, patience, func() any { return stream.Status() }, holds)
 	}
 	written := 0
 	write := func() {

@@ -1,14 +1,12 @@
 package nats
 
 import (
-	"context"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/sources/nats/natstest"
+	"github.com/ssebridge/ssebridge/sources/sourcetest"
 )
 
 // A stream that is read on demand is what its broker's operator was promised: no
@@ -18,23 +16,10 @@ func TestIdleStreamHasNoConsumer(t *testing.T) {
 	js := srv.JS()
 	makeStream(t, js)
 	source := openSource(t, srv.URL, quick())
-	stream := bridge.NewStream("s", source, bridge.StreamOptions{OnDemand: true, Linger: 100 * time.Millisecond})
-	hub := bridge.NewHub([]*bridge.Stream{stream}, bridge.HubOptions{})
-	ctx, stop := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = hub.Run(ctx) })
-	defer running.Wait()
-	defer stop()
-
+	hub, stream := sourcetest.RunOnDemand(t, source)
 	until := func(what string, holds func() bool) {
 		t.Helper()
-		deadline := time.Now().Add(patience)
-		for !holds() {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within %s; the stream is %s, with the consumers %q", what, patience, stream.Status().State, consumers(t, js, "S"))
-			}
-			time.Sleep(5 * time.Millisecond) // a broker has no fake time
-		}
+		sourcetest.Until(t, what, patience, func() any { return []any{stream.Status(), consumers(t, js, "S")} }, holds)
 	}
 	idle := func() bool {
 		return stream.Status().State == "idle" && len(consumers(t, js, "S")) == 0
