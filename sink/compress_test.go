@@ -620,29 +620,6 @@ func (rd *reader) next() (ssetest.Event, error) {
 	return e, nil
 }
 
-// follow reads records, in order and without a hole, up to the one numbered last.
-func (rd *reader) follow(last int) error {
-	want := 0
-	for want <= last {
-		e, err := rd.next()
-		if err != nil {
-			return fmt.Errorf("after record %d: %w", want-1, err)
-		}
-		n := 0
-		if e.Type != "message" {
-			continue
-		}
-		if _, err := fmt.Sscanf(e.Data, "%d ", &n); err != nil {
-			return err
-		}
-		if want > 0 && n != want {
-			return fmt.Errorf("got record %d, want %d", n, want)
-		}
-		want = n + 1
-	}
-	return nil
-}
-
 // Over real sockets, with clients that come at any time, some of whom read nothing
 // for a while, and a clean end: every decoder finds all of it, and its checksum
 // right. In the end most of what was sent is compressed.
@@ -666,7 +643,7 @@ func TestCompressedClientsGetEverything(t *testing.T) {
 					if i%10 == 3 {
 						<-resume
 					}
-					if err := rd.follow(records); err != nil {
+					if err := numbersOf(rd.next, records); err != nil {
 						t.Errorf("client %d: %v", i, err)
 					}
 					if i >= before || i%10 == 3 {

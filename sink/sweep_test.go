@@ -113,9 +113,14 @@ func (r *socketRig) open(t *testing.T, query string) *ssetest.Stream {
 // numbers reads records until the one numbered last, and returns an error if one
 // is missing, doubled or out of order. The first one may be any.
 func numbers(ctx context.Context, s *ssetest.Stream, last int) error {
+	return numbersOf(func() (ssetest.Event, error) { return s.Next(ctx) }, last)
+}
+
+// numbersOf is numbers for whatever hands out events.
+func numbersOf(next func() (ssetest.Event, error), last int) error {
 	want := 0
 	for want <= last {
-		e, err := s.Next(ctx)
+		e, err := next()
 		if err != nil {
 			return fmt.Errorf("after record %d: %w", want-1, err)
 		}
