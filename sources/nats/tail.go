@@ -354,7 +354,7 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 	}
 	reign, at := t.s.reign(), t.pos.Place(0)
 	t.doubt(reign)
-	for patience := 1; ; patience-- {
+	for patience := 1; ; {
 		v, f, err := t.s.verify(ctx, t.s.live, t.pos, nil)
 		if err != nil {
 			if errors.Is(err, bridge.ErrMissing) || errors.Is(err, bridge.ErrRefused) {
@@ -371,8 +371,12 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 			return errAgain
 		case f == nil:
 			t.s.verified.Store(v.epoch)
-			return t.move(ctx, v, p)
+			if stale, err := t.move(ctx, v, p); !stale {
+				return err
+			}
+			continue
 		case !f.Reason.Reset() && patience > 0:
+			patience--
 			if err := sleep(ctx, settleWait); err != nil {
 				return err
 			}
@@ -393,11 +397,12 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 }
 
 // move follows the end of the log over records that were deleted there, or that
-// a filter leaves out: nothing will be delivered for those.
-func (t *tail) move(ctx context.Context, v *view, p *puller) error {
+// a filter leaves out: nothing will be delivered for those. It does not when the
+// view is stale, as retention has taken records from the place on since.
+func (t *tail) move(ctx context.Context, v *view, p *puller) (stale bool, err error) {
 	at := t.pos.Place(0)
 	if at.Offset >= v.end {
-		return nil
+		return false, nil
 	}
 	filters := t.s.opt.Filter
 	if len(filters) == 0 {
@@ -406,29 +411,38 @@ func (t *tail) move(ctx context.Context, v *view, p *puller) error {
 	for _, f := range filters {
 		m, err := t.s.live.next(ctx, max(at.Offset, 1), f)
 		if err != nil {
-			return nil //nolint:nilerr // without an answer nothing moves
+			return false, nil //nolint:nilerr // without an answer nothing moves
 		}
 		if m != nil {
-			return t.await(m)
+			return false, t.await(m)
 		}
 	}
 	if err := t.consume(ctx, p); err != nil {
 		t.distrust(err)
-		return err
+		return false, err
 	}
 	if t.pos.Place(0) != at { // it had been on its way, and was deleted since
-		return nil
+		return false, nil
+	}
+	// Nothing is left, by an answer that is younger than the view: only one that is
+	// younger still tells whether the log begins at or below the place all the same.
+	now, err := t.s.live.view(ctx)
+	if err != nil {
+		return false, nil //nolint:nilerr // as above
+	}
+	if _, _, gone := now.lost(max(at.Offset, 1)); gone || now.incarnation != v.incarnation {
+		return true, nil
 	}
 	pl, err := t.s.live.prove(ctx, v, bridge.Place{Offset: v.end})
 	if err != nil {
-		return nil //nolint:nilerr // the next check moves it
+		return false, nil //nolint:nilerr // the next check moves it
 	}
 	t.pos, t.last = t.pos.With(0, pl), time.Time{}
 	if pl.Proof != 0 {
 		t.last = v.lastTime
 	}
 	t.out.Change(bridge.Change{Kind: bridge.Moved, Place: pl})
-	return nil
+	return false, nil
 }
 
 // await notes a record that is on its way. A consumer that does not deliver it

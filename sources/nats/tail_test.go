@@ -226,6 +226,50 @@ func TestTailFollowsTheEndOverDeletedRecords(t *testing.T) {
 	}
 }
 
+// What retention takes between the answer that shows the log and the one that
+// shows it empty is a loss all the same: to move over it in silence would hide it.
+func TestTailDoesNotMoveOverWhatRetentionTookMeanwhile(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lose  func(t *testing.T, js jetstream.JetStream)
+		stale bool
+	}{
+		{"purged", func(t *testing.T, js jetstream.JetStream) { t.Helper(); purge(t, js) }, true},
+		{"deleted", func(t *testing.T, js jetstream.JetStream) { t.Helper(); deleteRecord(t, js, 4, 5) }, false},
+		{"made again", func(t *testing.T, js jetstream.JetStream) {
+			t.Helper()
+			deleteStream(t, js, "S")
+			makeStream(t, js)
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := natstest.Embedded(t)
+			js := srv.JS()
+			makeStream(t, js)
+			publish(t, js, "s.a", "seen", 3)
+			s := openSource(t, srv.URL, quick())
+			heard := &listener{news: make(chan struct{}, 1)}
+			tl := &tail{s: s, out: heard, started: true, pos: placeAt(t, s, 3)}
+			publish(t, js, "s.a", "unseen", 2)
+			v := ask(t, s.live.view)
+			c.lose(t, js)
+			nc := srv.Conn()
+			in, err := openInbox(nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.close()
+			stale, err := tl.move(t.Context(), v, &puller{nc: nc, inbox: in, subject: nc.NewInbox()})
+			if err != nil || stale != c.stale {
+				t.Errorf("stale is %t, want %t, error %v", stale, c.stale, err)
+			}
+			if moved := heard.count(bridge.Moved); moved != 0 && c.stale || moved != 1 && !c.stale {
+				t.Errorf("moved %d times, stale is %t", moved, c.stale)
+			}
+		})
+	}
+}
+
 // pause holds the stream's one consumer until a time; the zero time lets it go.
 func pause(t testing.TB, js jetstream.JetStream, until time.Time) {
 	t.Helper()
