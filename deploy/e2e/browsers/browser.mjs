@@ -93,6 +93,13 @@ const commands = {
   // scheme is what the system says it prefers; only Chromium can be told.
   scheme: ({ scheme }) => page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]).then(() => null),
   told: ({ from }) => page.evaluate((from) => window.told.slice(from), from),
+  // still waits for what moves right now: a row that turns from one scheme's color
+  // into the other's is of neither.
+  still: () => page.evaluate(async () => {
+    const ending = document.getAnimations().filter((a) => a.effect.getComputedTiming().endTime !== Infinity);
+    await Promise.allSettled(ending.map((a) => a.finished));
+    return null;
+  }),
   // violations is what axe-core finds fault with, each with the elements.
   violations: async () => {
     const source = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -223,7 +223,8 @@ func (b *browser) Problems() []string {
 	return problems
 }
 
-// Look puts the page into light or dark, on a screen of this size.
+// Look puts the page into light or dark, on a screen of this size, and waits until
+// it looks so.
 func (b *browser) Look(theme string, width, height int) {
 	b.t.Helper()
 	b.do(nil, "size", map[string]any{"width": width, "height": height})
@@ -231,6 +232,8 @@ func (b *browser) Look(theme string, width, height int) {
 	if problem := b.ask(nil, "scheme", map[string]any{"scheme": theme}); problem != "" {
 		b.Evaluate(nil, "document.documentElement.dataset.theme = "+quote(theme))
 	}
+	b.Until(`new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
+	b.do(nil, "still", nil)
 }
 
 // photograph keeps a picture of the page, if there still is one.

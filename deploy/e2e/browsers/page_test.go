@@ -526,7 +526,6 @@ func TestPageLooksRightEverywhere(t *testing.T) {
 			for _, theme := range []string{"light", "dark"} {
 				for screen, size := range map[string][2]int{"desktop": {1280, 800}, "tablet": {820, 1180}, "phone": {390, 844}} {
 					b.Look(theme, size[0], size[1])
-					b.Until(`new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))`)
 					var wide int
 					b.Evaluate(&wide, "document.documentElement.scrollWidth")
 					if wide > size[0] {
