@@ -1,9 +1,6 @@
 package sink
 
-import (
-	"net"
-	"os"
-)
+import "net"
 
 // paceConnections is how many connections are taken in before all else has its turn:
 // enough to share the questions that they cause, few enough to be served in a
@@ -22,26 +19,10 @@ type pacedListener struct {
 	taken int    // since all else had its turn
 }
 
-// paced returns ln with that pace, and ln itself where there are no pipes.
-//
-// Go's scheduler looks at the network when nothing else is left to run, or every
-// 10 ms. A goroutine that waits for a byte in a pipe therefore goes on when all
-// others have been given their turn, and what has arrived for them as well.
+// paced returns ln with that pace.
 func paced(ln net.Listener) net.Listener {
-	from, to, err := os.Pipe()
-	if err != nil {
-		return ln
-	}
-	rest := func() {
-		go func() { _, _ = to.Write([]byte{0}) }() // ends at once: the pipe is empty or closed
-		var one [1]byte
-		_, _ = from.Read(one[:]) // fails when the listener is closed, of which Accept tells
-	}
-	end := func() {
-		_ = from.Close()
-		_ = to.Close()
-	}
-	return &pacedListener{Listener: ln, rest: rest, end: end}
+	l := newLull()
+	return &pacedListener{Listener: ln, rest: l.wait, end: l.close}
 }
 
 // Accept is called by one goroutine.

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/ssebridge/ssebridge/bridge"
@@ -142,13 +141,6 @@ func (s *sweeper) shardFor() *shard {
 	return s.shards[s.next%len(s.shards)]
 }
 
-// seating is a client that wants a seat.
-type seating struct {
-	c      *client
-	f      sharer
-	socket syscall.RawConn // of c: what each sweep needs lies together
-}
-
 // shard has many clients, and one goroutine.
 type shard struct {
 	sweeper *sweeper
@@ -160,6 +152,8 @@ type shard struct {
 
 	// The rest belongs to run.
 	groups  map[*bridge.Group]*seats
+	due     []*seats // whose newcomers are to have a turn
+	served  int      // settled clients, since newcomers had one
 	scratch bridge.Scratch
 	frames  frames
 	tally   tally
@@ -173,15 +167,6 @@ type inbox struct {
 	seats []seating
 	ended []*client // told to go, or hung up
 	fresh []*seats  // whose groups have something new
-}
-
-// seats are the clients of one group in one shard.
-type seats struct {
-	group   *bridge.Group
-	clients []seating
-	first   int    // where the next sweep begins, so that no client is always last
-	unwatch func() // of group
-	fresh   bool   // it is in the inbox; guarded by the shard's mu
 }
 
 func newShard(s *sweeper, l line) *shard {
@@ -207,20 +192,25 @@ func (sh *shard) end(c *client) {
 
 // run sweeps until ctx ends. By then the clients have left.
 func (sh *shard) run(ctx context.Context) {
-	var wg sync.WaitGroup
+	var wg sync.WaitGroup // waited for before it returns, and not deferred: a panic would wait, too
 	wg.Go(func() { sh.line.run(ctx, sh.end) })
-	defer wg.Wait()
+	l := newLull()
+	resting, rested := false, make(chan struct{}, 1) // waits for l, has waited
 	beat := beatEvery(sh.sweeper.handler.opt.Heartbeat)
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	for {
-		beats := false
+		beats, newcomers := false, false
 		select {
 		case <-ctx.Done():
+			l.close()
+			wg.Wait()
 			return
 		case <-sh.wake:
 		case <-tick.C:
 			beats = true
+		case <-rested:
+			resting, newcomers = false, true
 		}
 		sh.mu.Lock()
 		in := sh.inbox
@@ -240,8 +230,19 @@ func (sh *shard) run(ctx context.Context) {
 		}
 		if beats {
 			for _, g := range sh.groups {
+				g.settleAll(time.Now())
 				sh.sweep(g, beat)
 			}
+		}
+		if newcomers {
+			sh.serveNewcomers()
+		}
+		if len(sh.due) > 0 && !resting {
+			resting = true
+			wg.Go(func() {
+				l.wait()
+				rested <- struct{}{}
+			})
 		}
 		sh.tally.flush()
 		sh.frames.shrink()
@@ -267,12 +268,9 @@ func (sh *shard) seat(s seating) {
 		g.unwatch = group.Watch(func() { sh.again(g) })
 	}
 	s.c.out.enter(group)
-	s.c.seats, s.c.seat = g, len(g.clients)
-	g.clients = append(g.clients, s)
-	sh.begin()
-	sh.frames.forget()
-	sh.scratch.Restart() // no batch of before: what came since would wait for a next one
-	sh.serve(s, 0)       // what came before somebody watched
+	sh.restart()
+	g.add(s, sh.at)
+	sh.serve(s, 0) // what came before somebody watched
 }
 
 // again asks for another sweep over a group.
@@ -294,41 +292,69 @@ func (sh *shard) free(c *client) {
 	sh.giveBack(c, nil, 0)
 }
 
-// unseat removes a client; the last one of its group takes its seat.
+// unseat removes a client.
 func (sh *shard) unseat(c *client) {
 	g := c.seats
-	last := len(g.clients) - 1
-	moved := g.clients[last]
-	g.clients[c.seat], moved.c.seat = moved, c.seat
-	g.clients[last] = seating{}
-	g.clients = g.clients[:last]
-	c.seats = nil
-	if last == 0 {
+	g.remove(c)
+	if len(g.clients) == 0 {
 		g.unwatch()
 		delete(sh.groups, g.group)
 	}
 }
 
-// sweep writes to every client of a group what it has pending; with beats, a sign
-// of life to those that have nothing and need one within that time.
+// sweep writes to every client of a group what it has pending, to newcomers when it
+// is their turn; with beats, a sign of life to those that have nothing and need one
+// within that time.
 func (sh *shard) sweep(g *seats, beats time.Duration) {
-	sh.begin()
-	n := len(g.clients)
+	if g.newcomers() > 0 {
+		if g.due == 0 {
+			sh.due = append(sh.due, g)
+		}
+		g.due, g.beats = g.newcomers(), max(g.beats, beats)
+	}
+	n := g.settled
 	if n == 0 {
 		return
 	}
+	sh.served += n
+	sh.restart()
 	g.first = (g.first + 1) % n
-	sh.frames.forget()
 	for i := range n {
 		at := (g.first + i) % n
-		for at < len(g.clients) {
+		for at < g.settled {
 			s := g.clients[at]
 			sh.serve(s, beats)
-			if at < len(g.clients) && g.clients[at].c == s.c {
+			if at < g.settled && g.clients[at].c == s.c {
 				break
 			} // else it left, and another one, whose turn may have been later, has its seat
 		}
 	}
+}
+
+// serveNewcomers gives some of the newcomers their turn, as many as clients that
+// have settled had one since. Then all else has its turn: in a storm, newcomers are
+// written more at a time rather than hold up those that are still to be served.
+func (sh *shard) serveNewcomers() {
+	for turns := max(yieldAfter, sh.served); turns > 0 && len(sh.due) > 0; {
+		g := sh.due[0]
+		sh.restart()
+		for ; turns > 0 && g.due > 0; turns-- {
+			sh.serve(g.turn(), g.beats)
+		}
+		if g.due == 0 {
+			g.beats = 0
+			sh.due = sh.due[1:]
+		}
+	}
+	sh.served = 0
+}
+
+// restart begins with clients of a group: what others were written before is not
+// used again, as more may have come since.
+func (sh *shard) restart() {
+	sh.begin()
+	sh.frames.forget()
+	sh.scratch.Restart()
 }
 
 // begin takes the time for what is written next.

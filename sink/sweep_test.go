@@ -7,18 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ssebridge/ssebridge/bridge"
 	"github.com/ssebridge/ssebridge/replay"
@@ -332,40 +327,6 @@ func (l *fakeLine) try(s seating, p []byte) (int, error) {
 	}
 	l.wrote[c] += string(p)
 	return len(p), nil
-}
-
-// When clients leave in the midst of a sweep, others take their seats. None of
-// them may miss its turn: nothing would wake it again until the next event.
-func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 12
-		for failing := range 1 << 6 { // which of the even clients fail
-			b := start(t, Options{})
-			sw := &sweeper{handler: b.handler, taken: n, empty: make(chan struct{})}
-			l := &fakeLine{wrote: map[*client]string{}, fails: map[*client]bool{}}
-			sh := newShard(sw, l)
-			g := &seats{unwatch: func() {}}
-			var all []*client
-			for i := range n {
-				near, far := net.Pipe()
-				_ = far.Close()
-				c := &client{who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: sw, sub: new(bridge.Subscription), seats: g, seat: i, f: &fakeSharer{}, out: response{begun: true, conn: near, metrics: b.handler.metrics, request: trace.SpanFromContext(context.Background())}}
-				b.handler.clients.open = map[uint64]*client{}
-				l.fails[c] = i%2 == 0 && failing>>(i/2)&1 == 1
-				g.clients = append(g.clients, seating{c: c, f: &fakeSharer{units: [][]byte{[]byte("x\n")}}})
-				all = append(all, c)
-			}
-			g.first = failing % n
-			sh.sweep(g, 0)
-			for i, c := range all {
-				if !l.fails[c] && !strings.HasPrefix(l.wrote[c], "2\r\nx\n\r\n") {
-					t.Errorf("failing %b: client %d was written %q", failing, i, l.wrote[c])
-				}
-			}
-			synctest.Wait()
-			b.stop()
-		}
-	})
 }
 
 // What a write has cut is completed at the very byte, however little is taken, and

@@ -32,7 +32,7 @@ const (
 	stormBehind    = 100 // records
 	stormLive      = 100 // clients that do not come back
 	stormPerSecond = 10  // records
-	stormSettle    = 3   // seconds before it begins
+	stormSettle    = 6   // seconds before it begins, in which the live ones settle
 )
 
 // storm is clients who come back at once.

@@ -1,0 +1,114 @@
+package sink
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/ssebridge/ssebridge/bridge"
+)
+
+// settleAfter is how old a connection is when its client has settled.
+const settleAfter = 5 * time.Second
+
+// seating is a client that wants a seat, or has one.
+type seating struct {
+	c      *client
+	f      sharer
+	socket syscall.RawConn // of c: what each sweep needs lies together
+}
+
+// seats are the clients of one group in one shard. Those that have settled are
+// written before newcomers, so that thousands that come at once do not hold them up.
+//
+//	clients  ┌─ settled ─────┬─ newcomers ──────────┐
+//	         └────▲──────────┴────────▲─────────────┘
+//	              first               next: due of them, from here on and round
+//
+// Both begin at another client each time, so that none is always last.
+type seats struct {
+	group   *bridge.Group
+	clients []seating
+	settled int // so many have
+	first   int // settled client with which the next sweep begins
+
+	next  int           // newcomer whose turn it is
+	due   int           // newcomers that have not had their turn
+	beats time.Duration // as of [shard.sweep], for their turn
+
+	unwatch func() // of group
+	fresh   bool   // it is in the inbox; guarded by the shard's mu
+}
+
+// newcomers is how many there are.
+func (g *seats) newcomers() int { return len(g.clients) - g.settled }
+
+// add gives a client a seat. A newcomer among others whose turn it is has a turn
+// with them.
+func (g *seats) add(s seating, now time.Time) {
+	s.c.seats, s.c.seat = g, len(g.clients)
+	g.clients = append(g.clients, s)
+	if g.due > 0 {
+		g.due++
+	}
+	g.settle(s.c, now)
+}
+
+// settle moves a newcomer to those that have settled, if it has.
+func (g *seats) settle(c *client, now time.Time) {
+	if now.Sub(c.out.since) < settleAfter {
+		return
+	}
+	at := c.seat
+	g.clients[at], g.clients[g.settled] = g.clients[g.settled], g.clients[at]
+	g.clients[at].c.seat, c.seat = at, g.settled
+	g.settled++
+	g.allDue()
+}
+
+// settleAll does so with all newcomers.
+func (g *seats) settleAll(now time.Time) {
+	for i := g.settled; i < len(g.clients); i++ {
+		g.settle(g.clients[i].c, now)
+	}
+}
+
+// remove takes the seat from a client. The last ones of the settled and of the
+// newcomers close the rows.
+func (g *seats) remove(c *client) {
+	at, last := c.seat, len(g.clients)-1
+	if at < g.settled {
+		g.settled--
+		g.move(g.settled, at)
+		at = g.settled
+	}
+	if at != last {
+		g.move(last, at)
+	}
+	g.clients[last] = seating{}
+	g.clients = g.clients[:last]
+	c.seats = nil
+	g.allDue()
+}
+
+func (g *seats) move(from, to int) {
+	g.clients[to] = g.clients[from]
+	g.clients[to].c.seat = to
+}
+
+// allDue lets all newcomers have a turn if any is to have one: they have changed
+// places, and nobody knows which of them it was.
+func (g *seats) allDue() {
+	if g.due > 0 {
+		g.due = g.newcomers()
+	}
+}
+
+// turn returns the newcomer whose turn it is; there is one.
+func (g *seats) turn() seating {
+	g.due--
+	if g.next < g.settled || g.next >= len(g.clients) {
+		g.next = g.settled
+	}
+	g.next++
+	return g.clients[g.next-1]
+}
