@@ -86,7 +86,7 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 // still get half of the turns.
 func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const settled, newcomers = 2 * yieldAfter, 20 * yieldAfter
+		const settled, newcomers = 4 * newcomersTurn, 40 * newcomersTurn
 		r := newSeatRig(t, settled+newcomers)
 		var old, young []*client
 		for i := range settled + newcomers {
@@ -113,7 +113,7 @@ func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 			r.shard.serveNewcomers()
 		}
 		for rounds := 0; len(r.shard.due) > 0; rounds++ {
-			if rounds > newcomers/yieldAfter {
+			if rounds > newcomers/newcomersTurn {
 				t.Fatal("newcomers are due for ever")
 			}
 			r.shard.serveNewcomers()

@@ -15,6 +15,11 @@ import (
 // thousand clients takes tens of milliseconds.
 const yieldAfter = 64
 
+// newcomersTurn is how many newcomers, at least, have a turn before all else has one. In a
+// storm that is beside paceConnections of those who still come: with as many again,
+// everybody caught up later.
+const newcomersTurn = 32
+
 // largeBatch is the size from which a batch may not be all that is pending, as
 // followers bound what they hand out at once.
 const largeBatch = 16 << 10
@@ -335,7 +340,7 @@ func (sh *shard) sweep(g *seats, beats time.Duration) {
 // have settled had one since. Then all else has its turn: in a storm, newcomers are
 // written more at a time rather than hold up those that are still to be served.
 func (sh *shard) serveNewcomers() {
-	for turns := max(yieldAfter, sh.served); turns > 0 && len(sh.due) > 0; {
+	for turns := max(newcomersTurn, sh.served); turns > 0 && len(sh.due) > 0; {
 		g := sh.due[0]
 		sh.restart()
 		for ; turns > 0 && g.due > 0; turns-- {
