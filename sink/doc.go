@@ -16,7 +16,7 @@
 // A response begins in the handler's goroutine. Over HTTP/1.1 without TLS, on
 // Linux, its connection is then taken out of net/http's hands (taken.go), and a
 // client that is level gets a seat in a shard, which has one goroutine for all of
-// its clients (sweep.go):
+// its clients (sweep.go; seats.go has their order):
 //
 //	goroutine of net/http ──► goroutine of its own ◄──► seat in a shard
 //	  head, verdict             history, what a          live: one write that does

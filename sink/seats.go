@@ -7,8 +7,13 @@ import (
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
-// settleAfter is how old a connection is when its client has settled.
-const settleAfter = 5 * time.Second
+// Newcomers settle when a storm is over: in calmTime, not more came than one for
+// every calmPart that are there. Those of one that goes on settle after settleAfter.
+const (
+	calmTime    = 900 * time.Millisecond // less than the time between most ticks, see beatEvery
+	calmPart    = 8
+	settleAfter = 5 * time.Second
+)
 
 // seating is a client that wants a seat, or has one.
 type seating struct {
@@ -42,20 +47,21 @@ type seats struct {
 // newcomers is how many there are.
 func (g *seats) newcomers() int { return len(g.clients) - g.settled }
 
-// add gives a client a seat. A newcomer among others whose turn it is has a turn
-// with them.
-func (g *seats) add(s seating, now time.Time) {
+// add gives a client a seat. It has settled if it came before a time. A newcomer
+// among others whose turn it is has a turn with them.
+func (g *seats) add(s seating, before time.Time) {
 	s.c.seats, s.c.seat = g, len(g.clients)
 	g.clients = append(g.clients, s)
 	if g.due > 0 {
 		g.due++
 	}
-	g.settle(s.c, now)
+	g.settle(s.c, before)
 }
 
-// settle moves a newcomer to those that have settled, if it has.
-func (g *seats) settle(c *client, now time.Time) {
-	if now.Sub(c.out.since) < settleAfter {
+// settle moves a newcomer to those that have settled if it came before a time. It is
+// to be served after that, as its turn may be over.
+func (g *seats) settle(c *client, before time.Time) {
+	if !c.out.since.Before(before) {
 		return
 	}
 	at := c.seat
@@ -66,9 +72,9 @@ func (g *seats) settle(c *client, now time.Time) {
 }
 
 // settleAll does so with all newcomers.
-func (g *seats) settleAll(now time.Time) {
+func (g *seats) settleAll(before time.Time) {
 	for i := g.settled; i < len(g.clients); i++ {
-		g.settle(g.clients[i].c, now)
+		g.settle(g.clients[i].c, before)
 	}
 }
 

@@ -43,7 +43,9 @@ func (r *seatRig) sit(since time.Time) *client {
 		who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: r.shard.sweeper, sub: new(bridge.Subscription), f: &fakeSharer{},
 		out: response{begun: true, conn: near, metrics: r.b.handler.metrics, request: trace.SpanFromContext(context.Background()), since: since},
 	}
-	r.seats.add(seating{c: c, f: &fakeSharer{units: [][]byte{[]byte("x\n")}}}, time.Now())
+	r.seats.add(seating{c: c, f: &fakeSharer{units: [][]byte{[]byte("x\n")}}}, time.Now().Add(-settleAfter))
+	r.shard.sitting++
+	r.shard.came++
 	return c
 }
 
@@ -53,7 +55,7 @@ func (r *seatRig) written(c *client) int { return strings.Count(r.line.wrote[c],
 // When clients leave in the midst of a sweep, others take their seats. None of
 // them may miss its turn: nothing would wake it again until the next event.
 func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
-	for name, age := range map[string]time.Duration{"settled": settleAfter, "newcomers": 0} {
+	for name, age := range map[string]time.Duration{"settled": settleAfter + 1, "newcomers": 0} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const n = 12
@@ -91,7 +93,7 @@ func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 		var old, young []*client
 		for i := range settled + newcomers {
 			if i%11 == 0 && len(old) < settled {
-				old = append(old, r.sit(time.Now().Add(-settleAfter)))
+				old = append(old, r.sit(time.Now().Add(-settleAfter-1)))
 			} else {
 				young = append(young, r.sit(time.Now()))
 			}
@@ -123,11 +125,33 @@ func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 				t.Errorf("newcomer %d had no turn", i)
 			}
 		}
-		time.Sleep(settleAfter)
-		r.seats.settleAll(time.Now())
-		if r.seats.newcomers() != 0 {
-			t.Errorf("%d have not settled after %s", r.seats.newcomers(), settleAfter)
+		r.b.stop()
+	})
+}
+
+// Newcomers settle when few come besides, and in a storm that goes on after a while.
+func TestNewcomersSettleWhenAStormIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSeatRig(t, 1000)
+		tick := func(come, newcomers int) {
+			t.Helper()
+			for range come {
+				r.sit(time.Now())
+			}
+			time.Sleep(time.Second)
+			r.seats.settleAll(r.shard.calm(time.Now()))
+			if got := r.seats.newcomers(); got != newcomers {
+				t.Errorf("%d have not settled, want %d", got, newcomers)
+			}
 		}
+		tick(80, 80)
+		tick(10, 10) // they had one calm second, in which the others came
+		tick(0, 0)
+		tick(100, 100)
+		for second := range int(settleAfter/time.Second) - 1 {
+			tick(100, 200+100*second)
+		}
+		tick(100, 500) // the first ones have been there for long enough
 		r.b.stop()
 	})
 }
@@ -159,8 +183,8 @@ func TestSeatsKeepTurnsInOrder(t *testing.T) {
 				}
 			},
 			"add": func(t *rapid.T) {
-				since := now.Add(-settleAfter * time.Duration(rapid.IntRange(0, 1).Draw(t, "settled")))
-				g.add(seating{c: &client{out: response{since: since}}}, now)
+				since := now.Add(-2 * settleAfter * time.Duration(rapid.IntRange(0, 1).Draw(t, "settled")))
+				g.add(seating{c: &client{out: response{since: since}}}, now.Add(-settleAfter))
 			},
 			"news": func(*rapid.T) {
 				g.due = g.newcomers()
@@ -191,7 +215,7 @@ func TestSeatsKeepTurnsInOrder(t *testing.T) {
 			},
 			"settle": func(*rapid.T) {
 				now = now.Add(settleAfter / 2)
-				g.settleAll(now)
+				g.settleAll(now.Add(-settleAfter))
 				for _, s := range g.clients[:g.settled] {
 					delete(waits, s.c) // a sweep follows
 				}

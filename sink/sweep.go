@@ -159,6 +159,9 @@ type shard struct {
 	groups  map[*bridge.Group]*seats
 	due     []*seats // whose newcomers are to have a turn
 	served  int      // settled clients, since newcomers had one
+	sitting int      // clients
+	came    int      // of those, or of others, since looked
+	looked  time.Time
 	scratch bridge.Scratch
 	frames  frames
 	tally   tally
@@ -175,7 +178,7 @@ type inbox struct {
 }
 
 func newShard(s *sweeper, l line) *shard {
-	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}, tally: s.handler.metrics.tally()}
+	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}, looked: time.Now(), tally: s.handler.metrics.tally()}
 }
 
 // send puts something into the inbox.
@@ -234,8 +237,9 @@ func (sh *shard) run(ctx context.Context) {
 			sh.sweep(g, 0)
 		}
 		if beats {
+			before := sh.calm(time.Now())
 			for _, g := range sh.groups {
-				g.settleAll(time.Now())
+				g.settleAll(before)
 				sh.sweep(g, beat)
 			}
 		}
@@ -259,6 +263,20 @@ func beatEvery(heartbeat time.Duration) time.Duration {
 	return max(20*time.Millisecond, min(time.Second, heartbeat/8))
 }
 
+// calm returns before which time clients came that have settled now.
+func (sh *shard) calm(now time.Time) time.Time {
+	looked := sh.looked
+	if now.Sub(looked) < calmTime {
+		return now.Add(-settleAfter)
+	}
+	came := sh.came
+	sh.looked, sh.came = now, 0
+	if calmPart*came > sh.sitting {
+		return now.Add(-settleAfter)
+	}
+	return looked
+}
+
 // seat gives a client a seat at its group, and writes what came meanwhile.
 func (sh *shard) seat(s seating) {
 	if s.c.stopped() != nil {
@@ -274,7 +292,9 @@ func (sh *shard) seat(s seating) {
 	}
 	s.c.out.enter(group)
 	sh.restart()
-	g.add(s, sh.at)
+	g.add(s, sh.at.Add(-settleAfter))
+	sh.sitting++
+	sh.came++
 	sh.serve(s, 0) // what came before somebody watched
 }
 
@@ -301,6 +321,7 @@ func (sh *shard) free(c *client) {
 func (sh *shard) unseat(c *client) {
 	g := c.seats
 	g.remove(c)
+	sh.sitting--
 	if len(g.clients) == 0 {
 		g.unwatch()
 		delete(sh.groups, g.group)
