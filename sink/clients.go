@@ -49,6 +49,7 @@ type client struct {
 	shard   atomic.Pointer[shard] // in which it may sit; anybody reads it
 	seats   *seats                // nil: it does not sit
 	seat    int                   // index in seats
+	sat     time.Time             // when it first did; zero: not yet
 	key     uint64                // by which its line knows it
 	late    *bridge.Batch         // whose rest is still to be written; nil: none
 }

@@ -27,17 +27,18 @@ const (
 	// meanwhile.
 	largestShared = 128 << 10
 	// keptBlocks and keptBytes bound the blocks that are kept for those who come to
-	// them a little later.
-	keptBlocks, keptBytes = 64, 64 << 10
+	// them a little later; keptLone and keptBytes those without a history. Of these
+	// there are a few at a time, as each shard may be at other places.
+	keptBlocks, keptLone, keptBytes = 64, 8, 64 << 10
 	// grantPause is how often at most a group asks for memory that it was refused.
 	grantPause = time.Second
 )
 
 // What compressors of the library take, measured, and what they are given with
-// what they have made: the blocks that are kept, the newest one, and one without a
-// history.
+// what they have made: the blocks that are kept, and the newest one, with a history
+// and without.
 const (
-	madeBytes = keptBytes + 2*largestShared
+	madeBytes = 2 * (keptBytes + largestShared)
 	gzipBytes = 1024<<10 + madeBytes
 	zstdBytes = 640<<10 + madeBytes
 )
@@ -210,7 +211,8 @@ type compressor struct {
 	end    uint64  // the group's place behind them
 	text   sum     // of everything so far
 
-	lone block // the newest one that was compressed without a history
+	lone      []block // the newest ones that were compressed without a history
+	loneBytes int     // of lone
 }
 
 // block is something compressed.
@@ -239,7 +241,7 @@ func (z *compressor) set(h *history) (before *history) {
 	before, z.history = z.history, h
 	z.covers = historyBytes // whoever is in the old one must be told of a new one
 	z.keep(0)
-	z.lone = block{}
+	z.lone, z.loneBytes = nil, 0
 	return before
 }
 
@@ -467,17 +469,26 @@ func (z *compressor) withoutHistory(batch *bridge.Batch) (lone block, shorter bo
 	if batch.From == batch.To || size > largestShared {
 		return block{}, false
 	}
-	if z.lone.from != batch.From || z.lone.to != batch.To {
-		z.lone = block{from: batch.From, to: batch.To, after: z.sumOf(sum{}, batch.Units)}
+	i := slices.IndexFunc(z.lone, func(b block) bool { return b.from == batch.From && b.to == batch.To })
+	if i < 0 {
+		b := block{from: batch.From, to: batch.To, after: z.sumOf(sum{}, batch.Units)}
 		if text := bytes.Join(batch.Units, nil); z.key.coding == Zstd {
-			z.lone.coded = z.all.frames.EncodeAll(text, nil)
+			b.coded = z.all.frames.EncodeAll(text, nil)
 		} else {
 			var out bytes.Buffer
 			_ = flate.StatelessDeflate(&out, text, false, nil) // into memory
-			z.lone.coded = bytes.Clone(out.Bytes())
+			b.coded = bytes.Clone(out.Bytes())
+		}
+		i = len(z.lone)
+		z.lone = append(z.lone, b)
+		z.loneBytes += len(b.coded)
+		for i > 0 && (i >= keptLone || z.loneBytes > keptBytes) {
+			z.loneBytes -= len(z.lone[0].coded)
+			z.lone = slices.Delete(z.lone, 0, 1)
+			i--
 		}
 	}
-	return z.lone, len(z.lone.coded) < size
+	return z.lone[i], len(z.lone[i].coded) < size
 }
 
 func sizeOf(units [][]byte) (n int) {

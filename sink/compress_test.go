@@ -975,3 +975,39 @@ func TestLargeTextIsStoredInPieces(t *testing.T) {
 		}
 	}
 }
+
+// Clients that are not in the history come by in any order of places, from several
+// shards at once: what was compressed for one place is still there for the next who
+// comes to it, and little is kept.
+func TestBlocksWithoutHistoryAreSharedByPlaces(t *testing.T) {
+	for _, coding := range []Coding{Gzip, Zstd} {
+		t.Run(string(coding), func(t *testing.T) {
+			all := newCompressors([]Coding{coding}, 64<<20)
+			z := &compressor{key: compressorKey{coding: coding}, all: all}
+			units := [][]byte{bytes.Repeat([]byte("data: abc\n\n"), 100), bytes.Repeat([]byte("data: def\n\n"), 100)}
+			batch := func(from, to uint64) *bridge.Batch {
+				return &bridge.Batch{From: from, To: to, Units: units[:to-from]}
+			}
+			made := map[uint64]*byte{}
+			for range 3 {
+				for from := range uint64(keptLone) {
+					k, shorter := z.withoutHistory(batch(from, from+1+from%2))
+					if !shorter || made[from] != nil && made[from] != &k.coded[0] {
+						t.Fatalf("place %d: compressed again, or not shorter (%t)", from, shorter)
+					}
+					made[from] = &k.coded[0]
+				}
+			}
+			for from := range uint64(10 * keptLone) {
+				z.withoutHistory(batch(from, from+1))
+			}
+			kept := 0
+			for _, k := range z.lone {
+				kept += len(k.coded)
+			}
+			if len(z.lone) > keptLone || kept != z.loneBytes || kept > keptBytes {
+				t.Errorf("%d blocks of %d bytes are kept, %d are counted", len(z.lone), kept, z.loneBytes)
+			}
+		})
+	}
+}

@@ -5,13 +5,12 @@ import (
 	"runtime"
 )
 
-// lull is how work that comes in thousands waits until all else has had its turn:
-// each goroutine that could run has run, and what has arrived was handed to those
-// who wait for it.
+// lull is how work that comes in thousands waits until all else has had its turn: a
+// processor has nothing left to run, and looks what has arrived.
 //
-// Go's scheduler looks at the network when nothing else is left to run, or every
-// 10 ms. A goroutine that waits for a byte in a pipe therefore goes on at the right
-// moment.
+// Go's scheduler looks at the network then, or every 10 ms. A goroutine that waits
+// for a byte in a pipe therefore goes on at that moment, behind those for whom
+// something had arrived before.
 type lull struct{ from, to *os.File } // nil where there are no pipes
 
 func newLull() *lull {

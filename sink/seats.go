@@ -7,27 +7,20 @@ import (
 	"github.com/ssebridge/ssebridge/bridge"
 )
 
-// Newcomers settle when a storm is over: in calmTime, not more came than one for
-// every calmPart that are there. Those of one that goes on settle after settleAfter.
+// Newcomers settle when a storm is over: in calmTime not more came than one for every
+// calmPart that are there. Those of one that goes on settle after settleAfter.
 const (
 	calmTime    = 900 * time.Millisecond // less than the time between most ticks, see beatEvery
 	calmPart    = 8
 	settleAfter = 5 * time.Second
 )
 
-// seating is a client that wants a seat, or has one.
-type seating struct {
-	c      *client
-	f      sharer
-	socket syscall.RawConn // of c: what each sweep needs lies together
-}
-
 // seats are the clients of one group in one shard. Those that have settled are
 // written before newcomers, so that thousands that come at once do not hold them up.
 //
 //	clients  ┌─ settled ─────┬─ newcomers ──────────┐
 //	         └────▲──────────┴────────▲─────────────┘
-//	              first               next: due of them, from here on and round
+//	              first               next: owed of them, from here on and round
 //
 // Both begin at another client each time, so that none is always last.
 type seats struct {
@@ -37,38 +30,45 @@ type seats struct {
 	first   int // settled client with which the next sweep begins
 
 	next  int           // newcomer whose turn it is
-	due   int           // newcomers that have not had their turn
-	beats time.Duration // as of [shard.sweep], for their turn
+	owed  int           // turns that newcomers are to have: each that is owed one is among the next so many
+	beats time.Duration // for those turns, as of [shard.sweep]
+	due   bool          // it is in the shard's due
 
 	unwatch func() // of group
 	fresh   bool   // it is in the inbox; guarded by the shard's mu
 }
 
+// seating is a client that wants a seat, or has one.
+type seating struct {
+	c      *client
+	f      sharer
+	socket syscall.RawConn // of c: what each sweep needs lies together
+}
+
 // newcomers is how many there are.
 func (g *seats) newcomers() int { return len(g.clients) - g.settled }
 
-// add gives a client a seat. It has settled if it came before a time. A newcomer
-// among others whose turn it is has a turn with them.
+// add gives a client a seat. It has settled if it first sat before a time.
 func (g *seats) add(s seating, before time.Time) {
 	s.c.seats, s.c.seat = g, len(g.clients)
 	g.clients = append(g.clients, s)
-	if g.due > 0 {
-		g.due++
+	if g.owed > 0 {
+		g.owed++ // it may be in front of some that are owed one
 	}
 	g.settle(s.c, before)
 }
 
-// settle moves a newcomer to those that have settled if it came before a time. It is
-// to be served after that, as its turn may be over.
+// settle moves a newcomer to those that have settled if it first sat before a time. It
+// is to be served after that, as it loses the turn that it is owed.
 func (g *seats) settle(c *client, before time.Time) {
-	if !c.out.since.Before(before) {
+	if !c.sat.Before(before) {
 		return
 	}
 	at := c.seat
 	g.clients[at], g.clients[g.settled] = g.clients[g.settled], g.clients[at]
 	g.clients[at].c.seat, c.seat = at, g.settled
 	g.settled++
-	g.allDue()
+	g.oweAll()
 }
 
 // settleAll does so with all newcomers.
@@ -93,7 +93,7 @@ func (g *seats) remove(c *client) {
 	g.clients[last] = seating{}
 	g.clients = g.clients[:last]
 	c.seats = nil
-	g.allDue()
+	g.oweAll()
 }
 
 func (g *seats) move(from, to int) {
@@ -101,17 +101,17 @@ func (g *seats) move(from, to int) {
 	g.clients[to].c.seat = to
 }
 
-// allDue lets all newcomers have a turn if any is to have one: they have changed
-// places, and nobody knows which of them it was.
-func (g *seats) allDue() {
-	if g.due > 0 {
-		g.due = g.newcomers()
+// oweAll owes all newcomers a turn if any is owed one: they have changed places, and
+// nobody knows any more which of them it was.
+func (g *seats) oweAll() {
+	if g.owed > 0 {
+		g.owed = g.newcomers()
 	}
 }
 
-// turn returns the newcomer whose turn it is; there is one.
+// turn returns the newcomer whose turn it is, which it is owed.
 func (g *seats) turn() seating {
-	g.due--
+	g.owed--
 	if g.next < g.settled || g.next >= len(g.clients) {
 		g.next = g.settled
 	}

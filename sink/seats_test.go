@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -35,15 +36,20 @@ func newSeatRig(t *testing.T, members int) *seatRig {
 	return &seatRig{t: t, b: b, shard: newShard(sw, l), line: l, seats: &seats{unwatch: func() {}}}
 }
 
-// sit gives a client a seat whose request came at a time.
-func (r *seatRig) sit(since time.Time) *client {
+// sit gives a client a seat that first sat at a time.
+func (r *seatRig) sit(first time.Time) *client { return r.sitAt(r.seats, first) }
+
+func (r *seatRig) sitAt(g *seats, first time.Time) *client { return r.sitFor(g, first, "x\n") }
+
+// sitFor is sit for a client that has such a unit each time.
+func (r *seatRig) sitFor(g *seats, first time.Time, unit string) *client {
 	near, far := net.Pipe()
 	_ = far.Close()
 	c := &client{
-		who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: r.shard.sweeper, sub: new(bridge.Subscription), f: &fakeSharer{},
-		out: response{begun: true, conn: near, metrics: r.b.handler.metrics, request: trace.SpanFromContext(context.Background()), since: since},
+		who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: r.shard.sweeper, sub: new(bridge.Subscription), f: &fakeSharer{}, sat: first,
+		out: response{begun: true, conn: near, metrics: r.b.handler.metrics, request: trace.SpanFromContext(context.Background())},
 	}
-	r.seats.add(seating{c: c, f: &fakeSharer{units: [][]byte{[]byte("x\n")}}}, time.Now().Add(-settleAfter))
+	g.add(seating{c: c, f: &fakeSharer{units: [][]byte{[]byte(unit)}}}, time.Now().Add(-settleAfter))
 	r.shard.sitting++
 	r.shard.came++
 	return c
@@ -88,7 +94,7 @@ func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 // still get half of the turns.
 func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const settled, newcomers = 4 * newcomersTurn, 40 * newcomersTurn
+		const settled, newcomers = 4 * newcomerTurns, 40 * newcomerTurns
 		r := newSeatRig(t, settled+newcomers)
 		var old, young []*client
 		for i := range settled + newcomers {
@@ -115,7 +121,7 @@ func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 			r.shard.serveNewcomers()
 		}
 		for rounds := 0; len(r.shard.due) > 0; rounds++ {
-			if rounds > newcomers/newcomersTurn {
+			if rounds > newcomers/newcomerTurns {
 				t.Fatal("newcomers are due for ever")
 			}
 			r.shard.serveNewcomers()
@@ -139,7 +145,7 @@ func TestNewcomersSettleWhenAStormIsOver(t *testing.T) {
 				r.sit(time.Now())
 			}
 			time.Sleep(time.Second)
-			r.seats.settleAll(r.shard.calm(time.Now()))
+			r.seats.settleAll(r.shard.settledBefore(time.Now()))
 			if got := r.seats.newcomers(); got != newcomers {
 				t.Errorf("%d have not settled, want %d", got, newcomers)
 			}
@@ -156,45 +162,124 @@ func TestNewcomersSettleWhenAStormIsOver(t *testing.T) {
 	})
 }
 
+// However many newcomers of one group never are done, those of another have turns.
+func TestNewcomersOfAllGroupsHaveTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSeatRig(t, 10*newcomerTurns)
+		for range 5 * newcomerTurns {
+			r.sit(time.Now())
+		}
+		other := &seats{unwatch: func() {}}
+		c := r.sitAt(other, time.Now())
+		r.shard.sweep(r.seats, 0)
+		r.shard.sweep(other, 0)
+		for range 2 {
+			r.shard.serveNewcomers()
+			r.shard.sweep(r.seats, 0) // all are owed another turn
+		}
+		if got := r.written(c); got != 1 {
+			t.Errorf("the newcomer of the other group had %d turns, want 1", got)
+		}
+		if len(r.shard.due) != 1 || r.shard.due[0] != r.seats {
+			t.Errorf("%d groups are due, want the first", len(r.shard.due))
+		}
+		r.b.stop()
+	})
+}
+
+// What newcomers are written beside those who have settled is bounded by what these
+// were written meanwhile, and by nothing of before.
+func TestNewcomersAreNotOwedWhatWentBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSeatRig(t, 10*newcomerTurns)
+		for range newcomerTurns {
+			r.sit(time.Now().Add(-settleAfter - 1))
+		}
+		for range 10 { // before there are newcomers
+			r.shard.sweep(r.seats, 0)
+		}
+		var young []*client
+		for range 5 * newcomerTurns {
+			young = append(young, r.sit(time.Now()))
+		}
+		r.shard.sweep(r.seats, 0)
+		r.shard.serveNewcomers()
+		turns := 0
+		for _, c := range young {
+			turns += r.written(c)
+		}
+		if turns != newcomerTurns {
+			t.Errorf("newcomers had %d turns at once, want %d", turns, newcomerTurns)
+		}
+		r.b.stop()
+	})
+}
+
+// Followers bound what they hand out at once, so who was written that much is asked
+// again, and nobody else has to be told first.
+func TestWhoIsWrittenMuchIsAskedAgain(t *testing.T) {
+	for name, age := range map[string]time.Duration{"settled": settleAfter + 1, "newcomer": 0} {
+		for size, again := range map[int]bool{largeBatch: true, largeBatch - 1: false} {
+			t.Run(fmt.Sprintf("%s, %d bytes", name, size), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newSeatRig(t, 1)
+					c := r.sitFor(r.seats, time.Now().Add(-age), strings.Repeat("x", size))
+					r.shard.sweep(r.seats, 0)
+					if age == 0 {
+						r.shard.serve(r.seats.turn(), 0)
+					}
+					if got := len(r.shard.inbox.fresh) > 0 || r.seats.owed > 0; got != again {
+						t.Errorf("it is asked again: %t, want %t", got, again)
+					}
+					if len(r.line.wrote[c]) < size {
+						t.Errorf("it was written %d bytes, want %d at least", len(r.line.wrote[c]), size)
+					}
+					r.b.stop()
+				})
+			})
+		}
+	}
+}
+
 // Whatever becomes of the seats, each client knows its own, and none waits for a
 // turn that another one has had.
 func TestSeatsKeepTurnsInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1e9, 0)
+		var settles time.Time // as of the last settling
 		g := &seats{}
 		waits := map[*client]bool{} // newcomers that were there when something came, and had no turn since
 		pick := func() *client { return g.clients[rapid.IntRange(0, len(g.clients)-1).Draw(t, "seat")].c }
 		actions := map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
-				settled := 0
 				for i, s := range g.clients {
 					if s.c.seat != i || s.c.seats != g {
 						t.Fatalf("client in seat %d believes in seat %d", i, s.c.seat)
 					}
-					if i < g.settled {
-						settled++
+					if settled := i < g.settled; !settled && s.c.sat.Before(settles) || settled && !s.c.sat.Before(now.Add(-settleAfter)) {
+						t.Fatalf("client in seat %d of %d settled ones first sat %s ago", i, g.settled, now.Sub(s.c.sat))
 					}
 				}
-				if settled != g.settled || g.due > g.newcomers() || g.due < 0 {
-					t.Fatalf("%d have settled, %d of %d newcomers are due", g.settled, g.due, g.newcomers())
+				if g.owed > g.newcomers() || g.owed < 0 {
+					t.Fatalf("%d turns are owed to %d newcomers", g.owed, g.newcomers())
 				}
-				if g.due == 0 && len(waits) > 0 {
-					t.Fatalf("nobody is due, and %d wait for their turn", len(waits))
+				if g.owed == 0 && len(waits) > 0 {
+					t.Fatalf("no turn is owed, and %d wait for theirs", len(waits))
 				}
 			},
 			"add": func(t *rapid.T) {
-				since := now.Add(-2 * settleAfter * time.Duration(rapid.IntRange(0, 1).Draw(t, "settled")))
-				g.add(seating{c: &client{out: response{since: since}}}, now.Add(-settleAfter))
+				first := now.Add(-2 * settleAfter * time.Duration(rapid.IntRange(0, 1).Draw(t, "settled")))
+				g.add(seating{c: &client{sat: first}}, now.Add(-settleAfter))
 			},
 			"news": func(*rapid.T) {
-				g.due = g.newcomers()
+				g.owed = g.newcomers()
 				for _, s := range g.clients[g.settled:] {
 					waits[s.c] = true
 				}
 			},
 			"turn": func(t *rapid.T) {
-				if g.due == 0 {
-					t.Skip("nobody is due")
+				if g.owed == 0 {
+					t.Skip("no turn is owed")
 				}
 				c := g.turn().c
 				if c.seat < g.settled {
@@ -215,7 +300,8 @@ func TestSeatsKeepTurnsInOrder(t *testing.T) {
 			},
 			"settle": func(*rapid.T) {
 				now = now.Add(settleAfter / 2)
-				g.settleAll(now.Add(-settleAfter))
+				settles = now.Add(-settleAfter)
+				g.settleAll(settles)
 				for _, s := range g.clients[:g.settled] {
 					delete(waits, s.c) // a sweep follows
 				}

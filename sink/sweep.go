@@ -15,10 +15,14 @@ import (
 // thousand clients takes tens of milliseconds.
 const yieldAfter = 64
 
-// newcomersTurn is how many newcomers, at least, have a turn before all else has one. In a
-// storm that is beside paceConnections of those who still come: with as many again,
-// everybody caught up later.
-const newcomersTurn = 32
+// newcomerTurns is how many turns newcomers have, at least, before all else has its
+// turn. In a storm paceConnections clients are taken in meanwhile: with twice as many
+// turns, it took longer until all had caught up.
+const newcomerTurns = 32
+
+// newcomerBeats is how much earlier than others newcomers are given a sign of life: by
+// half a heartbeat, as their next turn may come late.
+const newcomerBeats = 4
 
 // largeBatch is the size from which a batch may not be all that is pending, as
 // followers bound what they hand out at once.
@@ -157,16 +161,16 @@ type shard struct {
 
 	// The rest belongs to run.
 	groups  map[*bridge.Group]*seats
-	due     []*seats // whose newcomers are to have a turn
-	served  int      // settled clients, since newcomers had one
+	due     []*seats // whose newcomers are owed turns
+	ahead   int      // writes to settled clients since newcomers had turns
 	sitting int      // clients
-	came    int      // of those, or of others, since looked
-	looked  time.Time
+	came    int      // new ones, since counted
+	counted time.Time
 	scratch bridge.Scratch
 	frames  frames
 	tally   tally
 	writes  int
-	ahead   uint64    // read and not used
+	near    uint64    // read and not used
 	at      time.Time // when the write before ended, or others were let run
 }
 
@@ -178,7 +182,7 @@ type inbox struct {
 }
 
 func newShard(s *sweeper, l line) *shard {
-	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}, looked: time.Now(), tally: s.handler.metrics.tally()}
+	return &shard{sweeper: s, line: l, wake: make(chan struct{}, 1), groups: map[*bridge.Group]*seats{}, counted: time.Now(), tally: s.handler.metrics.tally()}
 }
 
 // send puts something into the inbox.
@@ -237,7 +241,7 @@ func (sh *shard) run(ctx context.Context) {
 			sh.sweep(g, 0)
 		}
 		if beats {
-			before := sh.calm(time.Now())
+			before := sh.settledBefore(time.Now())
 			for _, g := range sh.groups {
 				g.settleAll(before)
 				sh.sweep(g, beat)
@@ -263,18 +267,19 @@ func beatEvery(heartbeat time.Duration) time.Duration {
 	return max(20*time.Millisecond, min(time.Second, heartbeat/8))
 }
 
-// calm returns before which time clients came that have settled now.
-func (sh *shard) calm(now time.Time) time.Time {
-	looked := sh.looked
-	if now.Sub(looked) < calmTime {
+// settledBefore counts who came, and returns the time before which clients first sat
+// that have settled by now.
+func (sh *shard) settledBefore(now time.Time) time.Time {
+	counted := sh.counted
+	if now.Sub(counted) < calmTime {
 		return now.Add(-settleAfter)
 	}
-	came := sh.came
-	sh.looked, sh.came = now, 0
-	if calmPart*came > sh.sitting {
+	storm := calmPart*sh.came > sh.sitting
+	sh.counted, sh.came = now, 0
+	if storm {
 		return now.Add(-settleAfter)
 	}
-	return looked
+	return counted
 }
 
 // seat gives a client a seat at its group, and writes what came meanwhile.
@@ -292,9 +297,12 @@ func (sh *shard) seat(s seating) {
 	}
 	s.c.out.enter(group)
 	sh.restart()
-	g.add(s, sh.at.Add(-settleAfter))
 	sh.sitting++
-	sh.came++
+	if s.c.sat.IsZero() {
+		s.c.sat = sh.at
+		sh.came++
+	}
+	g.add(s, sh.at.Add(-settleAfter))
 	sh.serve(s, 0) // what came before somebody watched
 }
 
@@ -306,6 +314,15 @@ func (sh *shard) again(g *seats) {
 			in.fresh = append(in.fresh, g)
 		}
 	})
+}
+
+// more asks for another turn for a client, and others that may need one with it.
+func (sh *shard) more(c *client) {
+	if c.seat < c.seats.settled {
+		sh.again(c.seats)
+	} else {
+		sh.owe(c.seats)
+	}
 }
 
 // free takes back a client that is seated here.
@@ -320,31 +337,27 @@ func (sh *shard) free(c *client) {
 // unseat removes a client.
 func (sh *shard) unseat(c *client) {
 	g := c.seats
-	g.remove(c)
 	sh.sitting--
+	g.remove(c)
 	if len(g.clients) == 0 {
 		g.unwatch()
 		delete(sh.groups, g.group)
 	}
 }
 
-// sweep writes to every client of a group what it has pending, to newcomers when it
-// is their turn; with beats, a sign of life to those that have nothing and need one
-// within that time.
+// sweep writes to every client of a group that has settled what it has pending, and
+// owes newcomers a turn for that; with beats, also a sign of life to those that have
+// nothing pending and need one within that time.
 func (sh *shard) sweep(g *seats, beats time.Duration) {
-	if g.newcomers() > 0 {
-		if g.due == 0 {
-			sh.due = append(sh.due, g)
-		}
-		g.due, g.beats = g.newcomers(), max(g.beats, beats)
-	}
+	sh.owe(g)
+	g.beats = max(g.beats, newcomerBeats*beats)
 	n := g.settled
 	if n == 0 {
 		return
 	}
-	sh.served += n
 	sh.restart()
 	g.first = (g.first + 1) % n
+	before := sh.writes
 	for i := range n {
 		at := (g.first + i) % n
 		for at < g.settled {
@@ -355,24 +368,42 @@ func (sh *shard) sweep(g *seats, beats time.Duration) {
 			} // else it left, and another one, whose turn may have been later, has its seat
 		}
 	}
+	if len(sh.due) > 0 {
+		sh.ahead += sh.writes - before
+	}
 }
 
-// serveNewcomers gives some of the newcomers their turn, as many as clients that
-// have settled had one since. Then all else has its turn: in a storm, newcomers are
-// written more at a time rather than hold up those that are still to be served.
+// owe owes a group's newcomers a turn each.
+func (sh *shard) owe(g *seats) {
+	g.owed = g.newcomers()
+	if g.owed > 0 && !g.due {
+		g.due = true
+		sh.due = append(sh.due, g)
+	}
+}
+
+// serveNewcomers gives newcomers turns, as many as writes have gone to clients that
+// have settled meanwhile: of one group after the other, so that none waits for another
+// that is never done. Then all else has its turn: in a storm, newcomers are written
+// more at a time rather than hold up those that are still to be served.
 func (sh *shard) serveNewcomers() {
-	for turns := max(newcomersTurn, sh.served); turns > 0 && len(sh.due) > 0; {
-		g := sh.due[0]
+	turns := max(newcomerTurns, sh.ahead)
+	sh.ahead = 0
+	last := len(sh.due) // each group once
+	i := 0
+	for ; i < last && turns > 0; i++ {
+		g := sh.due[i]
 		sh.restart()
-		for ; turns > 0 && g.due > 0; turns-- {
+		for ; turns > 0 && g.owed > 0; turns-- {
 			sh.serve(g.turn(), g.beats)
 		}
-		if g.due == 0 {
-			g.beats = 0
-			sh.due = sh.due[1:]
+		if g.owed > 0 {
+			sh.due = append(sh.due, g)
+		} else {
+			g.due, g.beats = false, 0
 		}
 	}
-	sh.served = 0
+	sh.due = slices.Delete(sh.due, 0, i)
 }
 
 // restart begins with clients of a group: what others were written before is not
@@ -392,7 +423,7 @@ func (sh *shard) begin() {
 // serve writes what one seated client has pending.
 func (sh *shard) serve(s seating, beats time.Duration) {
 	c := s.c
-	sh.ahead = c.out.bytes.Load() // for the cache: it is fetched beside what Poll looks at
+	sh.near = c.out.bytes.Load() // for the cache: it is fetched beside what Poll looks at
 	if !s.f.Poll(&sh.scratch) {
 		sh.unseat(c)
 		sh.giveBack(c, nil, 0)
@@ -422,7 +453,7 @@ func (sh *shard) serve(s seating, beats time.Duration) {
 		sh.giveBack(c, &p, n)
 	default:
 		if sh.frames.text >= largeBatch {
-			sh.again(c.seats)
+			sh.more(c)
 		}
 		c.out.bytes.Add(uint64(sh.frames.bytes))
 		c.out.events.Add(sh.frames.events)

@@ -32,7 +32,7 @@ const (
 	stormBehind    = 100 // records
 	stormLive      = 100 // clients that do not come back
 	stormPerSecond = 10  // records
-	stormSettle    = 6   // seconds before it begins, in which the live ones settle
+	stormSettle    = 3   // seconds before it begins, in which those settle
 )
 
 // storm is clients who come back at once.

@@ -398,7 +398,8 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 
 // move follows the end of the log over records that were deleted there, or that
 // a filter leaves out: nothing will be delivered for those. It does not when the
-// view is stale, as retention has taken records from the place on since.
+// view is stale: retention has taken records from the place on since, or the leader,
+// the stream or its end is another.
 func (t *tail) move(ctx context.Context, v *view, p *puller) (stale bool, err error) {
 	at := t.pos.Place(0)
 	if at.Offset >= v.end {
@@ -430,7 +431,7 @@ func (t *tail) move(ctx context.Context, v *view, p *puller) (stale bool, err er
 	if err != nil {
 		return false, nil //nolint:nilerr // as above
 	}
-	if _, _, gone := now.lost(max(at.Offset, 1)); gone || now.incarnation != v.incarnation {
+	if _, _, gone := now.lost(max(at.Offset, 1)); gone || !now.same(v) || now.end < v.end {
 		return true, nil
 	}
 	pl, err := t.s.live.prove(ctx, v, bridge.Place{Offset: v.end})
