@@ -10,8 +10,8 @@ import (
 // Newcomers settle when a storm is over: in calmTime not more came than one for every
 // calmPart that are there. Those of one that goes on settle after settleAfter.
 const (
-	calmTime    = 900 * time.Millisecond // less than the time between most ticks, see beatEvery
-	calmPart    = 8
+	calmTime    = 250 * time.Millisecond
+	calmPart    = 32
 	settleAfter = 5 * time.Second
 )
 

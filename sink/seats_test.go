@@ -139,25 +139,30 @@ func TestNewcomersDoNotHoldUpThoseWhoHaveSettled(t *testing.T) {
 func TestNewcomersSettleWhenAStormIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newSeatRig(t, 1000)
-		tick := func(come, newcomers int) {
+		pass := func(come, newcomers int) {
 			t.Helper()
 			for range come {
 				r.sit(time.Now())
 			}
-			time.Sleep(time.Second)
-			r.seats.settleAll(r.shard.settledBefore(time.Now()))
+			time.Sleep(calmTime - 1)
+			if r.shard.count(time.Now()) {
+				t.Error("it was counted too soon")
+			}
+			time.Sleep(1)
+			r.shard.count(time.Now())
+			r.seats.settleAll(r.shard.settles)
 			if got := r.seats.newcomers(); got != newcomers {
 				t.Errorf("%d have not settled, want %d", got, newcomers)
 			}
 		}
-		tick(80, 80)
-		tick(10, 10) // they had one calm second, in which the others came
-		tick(0, 0)
-		tick(100, 100)
-		for second := range int(settleAfter/time.Second) - 1 {
-			tick(100, 200+100*second)
+		pass(64, 64)
+		pass(2, 2) // it was calm, and the others had come before
+		pass(0, 0)
+		most := 100 * int(settleAfter/calmTime)
+		for newcomers := 100; newcomers <= most; newcomers += 100 {
+			pass(100, newcomers)
 		}
-		tick(100, 500) // the first ones have been there for long enough
+		pass(100, most) // the first ones have been there for long enough
 		r.b.stop()
 	})
 }

@@ -166,6 +166,7 @@ type shard struct {
 	sitting int      // clients
 	came    int      // new ones, since counted
 	counted time.Time
+	settles time.Time // who first sat before it has settled, or will by the next tick
 	scratch bridge.Scratch
 	frames  frames
 	tally   tally
@@ -237,13 +238,19 @@ func (sh *shard) run(ctx context.Context) {
 		for _, c := range in.ended {
 			sh.free(c)
 		}
+		if sh.count(time.Now()) {
+			for _, g := range sh.groups {
+				if g.owed == 0 {
+					g.settleAll(sh.settles)
+				}
+			}
+		}
 		for _, g := range in.fresh {
 			sh.sweep(g, 0)
 		}
 		if beats {
-			before := sh.settledBefore(time.Now())
 			for _, g := range sh.groups {
-				g.settleAll(before)
+				g.settleAll(sh.settles)
 				sh.sweep(g, beat)
 			}
 		}
@@ -267,19 +274,20 @@ func beatEvery(heartbeat time.Duration) time.Duration {
 	return max(20*time.Millisecond, min(time.Second, heartbeat/8))
 }
 
-// settledBefore counts who came, and returns the time before which clients first sat
-// that have settled by now.
-func (sh *shard) settledBefore(now time.Time) time.Time {
-	counted := sh.counted
-	if now.Sub(counted) < calmTime {
-		return now.Add(-settleAfter)
+// count counts who came in calmTime, when that is over, and sets settles by that.
+func (sh *shard) count(now time.Time) (counted bool) {
+	if now.Sub(sh.counted) < calmTime {
+		return false
 	}
-	storm := calmPart*sh.came > sh.sitting
+	before := sh.counted
+	if calmPart*sh.came > sh.sitting {
+		before = now.Add(-settleAfter)
+	}
+	if before.After(sh.settles) {
+		sh.settles = before
+	}
 	sh.counted, sh.came = now, 0
-	if storm {
-		return now.Add(-settleAfter)
-	}
-	return counted
+	return true
 }
 
 // seat gives a client a seat at its group, and writes what came meanwhile.
@@ -302,7 +310,7 @@ func (sh *shard) seat(s seating) {
 		s.c.sat = sh.at
 		sh.came++
 	}
-	g.add(s, sh.at.Add(-settleAfter))
+	g.add(s, sh.settles)
 	sh.serve(s, 0) // what came before somebody watched
 }
 
