@@ -998,14 +998,27 @@ func TestBlocksWithoutHistoryAreSharedByPlaces(t *testing.T) {
 					made[from] = &k.coded[0]
 				}
 			}
+			random := rand.New(rand.NewPCG(1, 2))
 			for from := range uint64(10 * keptLone) {
-				z.withoutHistory(batch(from, from+1))
+				b := batch(from, from+1)
+				noise := make([]byte, keptBytes/4)
+				if from == 5*keptLone { // alone larger than all that is kept
+					noise = make([]byte, largestShared)
+				}
+				for i := range noise {
+					noise[i] = byte(random.Uint32())
+				}
+				b.Units = [][]byte{noise}
+				z.withoutHistory(b)
+				if most := max(keptBytes, len(z.lone[len(z.lone)-1].coded)); z.loneBytes > most {
+					t.Fatalf("%d bytes are kept, want %d at most", z.loneBytes, most)
+				}
 			}
 			kept := 0
 			for _, k := range z.lone {
 				kept += len(k.coded)
 			}
-			if len(z.lone) > keptLone || kept != z.loneBytes || kept > keptBytes {
+			if len(z.lone) > keptLone || kept != z.loneBytes {
 				t.Errorf("%d blocks of %d bytes are kept, %d are counted", len(z.lone), kept, z.loneBytes)
 			}
 		})

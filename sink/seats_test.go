@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,23 +44,28 @@ func (r *seatRig) sitAt(g *seats, first time.Time) *client { return r.sitFor(g, 
 
 // sitFor is sit for a client that has such a unit each time.
 func (r *seatRig) sitFor(g *seats, first time.Time, unit string) *client {
-	near, far := net.Pipe()
-	_ = far.Close()
-	c := &client{
-		who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: r.shard.sweeper, sub: new(bridge.Subscription), f: &fakeSharer{}, sat: first,
-		out: response{begun: true, conn: near, metrics: r.b.handler.metrics, request: trace.SpanFromContext(context.Background())},
-	}
+	c := r.client(first)
 	g.add(seating{c: c, f: &fakeSharer{units: [][]byte{[]byte(unit)}}}, time.Now().Add(-settleAfter))
 	r.shard.sitting++
 	r.shard.came++
 	return c
 }
 
+// client makes a client that first sat at a time.
+func (r *seatRig) client(first time.Time) *client {
+	near, far := net.Pipe()
+	_ = far.Close()
+	return &client{
+		who: peerOf(httptest.NewRequest(http.MethodGet, "/events", nil)), sweeper: r.shard.sweeper, sub: new(bridge.Subscription), f: &fakeSharer{}, sat: first,
+		out: response{begun: true, conn: near, metrics: r.b.handler.metrics, request: trace.SpanFromContext(context.Background())},
+	}
+}
+
 // written returns how many batches a client was written.
 func (r *seatRig) written(c *client) int { return strings.Count(r.line.wrote[c], "2\r\nx\n\r\n") }
 
 // When clients leave in the midst of a sweep, others take their seats. None of
-// them may miss its turn: nothing would wake it again until the next event.
+// them may miss its turn: it would wait for the next event, or the next tick.
 func TestSweepMissesNobodyWhenOthersLeave(t *testing.T) {
 	for name, age := range map[string]time.Duration{"settled": settleAfter + 1, "newcomers": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -144,11 +150,11 @@ func TestNewcomersSettleWhenAStormIsOver(t *testing.T) {
 			for range come {
 				r.sit(time.Now())
 			}
-			time.Sleep(calmTime - 1)
+			time.Sleep(calmTime - time.Nanosecond)
 			if r.shard.count(time.Now()) {
 				t.Error("it was counted too soon")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			r.shard.count(time.Now())
 			r.seats.settleAll(r.shard.settles)
 			if got := r.seats.newcomers(); got != newcomers {
@@ -233,8 +239,9 @@ func TestWhoIsWrittenMuchIsAskedAgain(t *testing.T) {
 					if age == 0 {
 						r.shard.serve(r.seats.turn(), 0)
 					}
-					if got := len(r.shard.inbox.fresh) > 0 || r.seats.owed > 0; got != again {
-						t.Errorf("it is asked again: %t, want %t", got, again)
+					sweep, turn := len(r.shard.inbox.fresh) > 0, r.seats.owed > 0
+					if sweep != (again && age > 0) || turn != (again && age == 0) {
+						t.Errorf("another sweep: %t, another turn: %t; it is asked again: %t", sweep, turn, again)
 					}
 					if len(r.line.wrote[c]) < size {
 						t.Errorf("it was written %d bytes, want %d at least", len(r.line.wrote[c]), size)
@@ -244,6 +251,51 @@ func TestWhoIsWrittenMuchIsAskedAgain(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A client is new once, however often it leaves its seat and comes back.
+func TestWhoComesBackToASeatIsNoNewcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSeatRig(t, 1)
+		group := new(bridge.Group)
+		r.shard.groups[group] = r.seats
+		first := time.Now()
+		c := r.client(time.Time{})
+		sit := func() { r.shard.seat(seating{c: c, f: &fakeSharer{group: group}}) }
+		sit()
+		if !c.sat.Equal(first) || r.shard.came != 1 || r.seats.newcomers() != 1 {
+			t.Errorf("it first sat at %v, %d came, %d are newcomers; want %v, 1 and 1", c.sat, r.shard.came, r.seats.newcomers(), first)
+		}
+		time.Sleep(settleAfter + calmTime)
+		r.shard.count(time.Now())
+		r.seats.remove(c)
+		sit()
+		if !c.sat.Equal(first) || r.shard.came != 0 || r.seats.newcomers() != 0 {
+			t.Errorf("back, it first sat at %v, %d came, %d are newcomers; want %v and none", c.sat, r.shard.came, r.seats.newcomers(), first)
+		}
+		r.b.stop()
+	})
+}
+
+// The next turn of a newcomer may come late, so its sign of life is given early.
+func TestNewcomersAreGivenSignsOfLifeEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newSeatRig(t, 2)
+		old, young := &fakeSharer{}, &fakeSharer{}
+		r.seats.add(seating{c: r.client(time.Now().Add(-1)), f: old}, time.Now())
+		r.seats.add(seating{c: r.client(time.Now()), f: young}, time.Now())
+		for _, beat := range []time.Duration{time.Second, 0} {
+			r.shard.sweep(r.seats, beat)
+			r.shard.serveNewcomers()
+		}
+		if want := []time.Duration{time.Second}; !slices.Equal(old.early, want) {
+			t.Errorf("one that has settled was asked for beats within %v, want %v", old.early, want)
+		}
+		if want := []time.Duration{newcomerBeats * time.Second}; !slices.Equal(young.early, want) {
+			t.Errorf("a newcomer was asked for beats within %v, want %v", young.early, want)
+		}
+		r.b.stop()
+	})
 }
 
 // Whatever becomes of the seats, each client knows its own, and none waits for a

@@ -20,8 +20,8 @@ const yieldAfter = 64
 // turns, it took longer until all had caught up.
 const newcomerTurns = 32
 
-// newcomerBeats is how much earlier than others newcomers are given a sign of life: by
-// half a heartbeat, as their next turn may come late.
+// newcomerBeats is how many times as early as others newcomers are given a sign of life,
+// as their next turn may come late: at most by half a heartbeat.
 const newcomerBeats = 4
 
 // largeBatch is the size from which a batch may not be all that is pending, as
@@ -162,7 +162,7 @@ type shard struct {
 	// The rest belongs to run.
 	groups  map[*bridge.Group]*seats
 	due     []*seats // whose newcomers are owed turns
-	ahead   int      // writes to settled clients since newcomers had turns
+	ahead   int      // writes to settled clients since newcomers had turns and are owed others
 	sitting int      // clients
 	came    int      // new ones, since counted
 	counted time.Time
@@ -274,7 +274,8 @@ func beatEvery(heartbeat time.Duration) time.Duration {
 	return max(20*time.Millisecond, min(time.Second, heartbeat/8))
 }
 
-// count counts who came in calmTime, when that is over, and sets settles by that.
+// count sets settles by how many came since it last did, if that is calmTime ago or
+// longer: as long as nothing wakes the shard, a tick may pass.
 func (sh *shard) count(now time.Time) (counted bool) {
 	if now.Sub(sh.counted) < calmTime {
 		return false
@@ -357,8 +358,9 @@ func (sh *shard) unseat(c *client) {
 // owes newcomers a turn for that; with beats, also a sign of life to those that have
 // nothing pending and need one within that time.
 func (sh *shard) sweep(g *seats, beats time.Duration) {
-	sh.owe(g)
-	g.beats = max(g.beats, newcomerBeats*beats)
+	if sh.owe(g); g.owed > 0 {
+		g.beats = max(g.beats, newcomerBeats*beats)
+	}
 	n := g.settled
 	if n == 0 {
 		return

@@ -291,6 +291,7 @@ type fakeSharer struct {
 	group  *bridge.Group
 	units  [][]byte
 	polled int
+	early  []time.Duration // of each time it was asked for a sign of life
 }
 
 func (f *fakeSharer) Next(ctx context.Context) (bridge.Batch, error) {
@@ -302,7 +303,8 @@ func (f *fakeSharer) Close()               {}
 func (f *fakeSharer) Rest()                {}
 func (f *fakeSharer) Told(string)          {}
 func (f *fakeSharer) Group() *bridge.Group { return f.group }
-func (f *fakeSharer) Beat(*bridge.Scratch, time.Duration) bool {
+func (f *fakeSharer) Beat(_ *bridge.Scratch, early time.Duration) bool {
+	f.early = append(f.early, early)
 	return false
 }
 

@@ -398,8 +398,8 @@ func (t *tail) check(ctx context.Context, p *puller) error {
 
 // move follows the end of the log over records that were deleted there, or that
 // a filter leaves out: nothing will be delivered for those. It does not when the
-// view is stale: retention has taken records from the place on since, or the leader,
-// the stream or its end is another.
+// view is stale: retention has taken records from the place on since, the leader or
+// the stream is another, or the end has gone back.
 func (t *tail) move(ctx context.Context, v *view, p *puller) (stale bool, err error) {
 	at := t.pos.Place(0)
 	if at.Offset >= v.end {
