@@ -55,7 +55,7 @@ fuzz: ## fuzz every target for FUZZTIME (30s)
 # SSEBRIDGE_BENCH_ROUNDS (5), SSEBRIDGE_BENCH_SECONDS (5, of each round) and
 # SSEBRIDGE_BENCH_SHRINK (1, divides the clients) make them shorter.
 .PHONY: bench
-bench: ## run the benchmarks that match BENCH (all: half an hour)
+bench: ## run the benchmarks that match BENCH (all: three quarters of an hour)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 3h ./...
 
 .PHONY: bench-soak
