@@ -69,7 +69,7 @@ func (b *buildah) goImage() {
 	file := filepath.Join(b.t.TempDir(), "Dockerfile")
 	text := `FROM scratch
 COPY . /
-ENV PATH=/usr/local/go/bin:/bin HOME=/root GOPATH=/go GOPROXY=off GOSUMDB=off GOTOOLCHAIN=local
+ENV PATH=/usr/local/go/bin:/bin HOME=/root GOPATH=/go GOCACHE=/go/build-cache GOPROXY=off GOSUMDB=off GOTOOLCHAIN=local
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		b.t.Fatal(err)
@@ -125,7 +125,7 @@ func TestImageHoldsTheBinaryAlone(t *testing.T) {
 	b.do("bud", "--isolation", "chroot", "--pull-never", "--format", "docker", "-q", "-t", imageTag,
 		"--volume", goEnv(t, "GOROOT")+":/usr/local/go:ro",
 		"--volume", goEnv(t, "GOMODCACHE")+":/go/pkg/mod",
-		"--volume", goEnv(t, "GOCACHE")+":/root/.cache/go-build",
+		"--volume", goEnv(t, "GOCACHE")+":/go/build-cache",
 		"..")
 
 	var image struct {

@@ -336,7 +336,7 @@ func TestSeatsKeepTurnsInOrder(t *testing.T) {
 			},
 			"turn": func(t *rapid.T) {
 				if g.owed == 0 {
-					t.Skip("no turn is owed")
+					return
 				}
 				c := g.turn().c
 				if c.seat < g.settled {
@@ -349,7 +349,7 @@ func TestSeatsKeepTurnsInOrder(t *testing.T) {
 			},
 			"remove": func(t *rapid.T) {
 				if len(g.clients) == 0 {
-					t.Skip("nobody is there")
+					return
 				}
 				c := pick()
 				g.remove(c)
